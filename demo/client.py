@@ -1,0 +1,54 @@
+"""Pictures from a running ComfyUI, in Python: queue a graph, wait, download. Nothing to install.
+
+    python3 client.py http://127.0.0.1:8188 text-to-image.api.json "a blue square"
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+
+def queue(url: str, graph: dict, client_id: str = "") -> str:
+    """Hand in a graph in API format: its id. Raises ValueError with ComfyUI's objections."""
+    body = json.dumps({"prompt": graph, "client_id": client_id}).encode()
+    try:
+        with urllib.request.urlopen(f"{url}/prompt", body) as response:
+            return json.load(response)["prompt_id"]
+    except urllib.error.HTTPError as refusal:
+        raise ValueError(f"ComfyUI refused the graph: {refusal.read().decode()}") from None
+
+
+def wait(url: str, prompt_id: str) -> list[dict[str, str]]:
+    """Wait for the graph to end: the pictures it saved. Raises RuntimeError if a node failed."""
+    while True:
+        with urllib.request.urlopen(f"{url}/history/{prompt_id}") as response:
+            history = json.load(response)
+        if prompt_id in history:
+            break
+        time.sleep(0.2)
+    for kind, details in history[prompt_id]["status"]["messages"]:
+        if kind == "execution_error":
+            raise RuntimeError(f"{details['node_type']}: {details['exception_message']}")
+    outputs = history[prompt_id]["outputs"].values()
+    return [picture for output in outputs for picture in output.get("images", [])]
+
+
+def download(url: str, picture: dict[str, str]) -> bytes:
+    """One of the pictures that `wait` returned, as the bytes of its file."""
+    with urllib.request.urlopen(f"{url}/view?{urllib.parse.urlencode(picture)}") as response:
+        return response.read()
+
+
+if __name__ == "__main__":
+    address, graph_file, prompt = sys.argv[1:]
+    graph = json.loads(Path(graph_file).read_text())
+    graph["positive"]["inputs"]["text"] = prompt
+    for picture in wait(address, queue(address, graph)):
+        Path(picture["filename"]).write_bytes(download(address, picture))
+        print(picture["filename"])

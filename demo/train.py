@@ -1,0 +1,293 @@
+"""Train the demonstration Lumina-Next from nothing: tokenizer, text encoder and Next-DiT.
+
+    python -m demo.autoencoder     first, the autoencoder whose latents this learns
+    python -m demo.train           then this; a stopped run goes on from its checkpoint
+
+The network is a true Next-DiT (grouped-query attention, qk-norm, the 2B's head size of 72) and the
+text encoder a true Gemma-1, both small, trained together on scenes.py with rectified flow: the
+velocity from noise (t = 0) to picture (t = 1), t drawn from a logistic-normal distribution, one
+caption in ten left empty for classifier-free guidance. The average of the weights is what is saved,
+in the formats users have: native bfloat16 safetensors, the tokenizer inside the text encoder's file.
+"""
+
+import argparse
+import copy
+import io
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lumina.checkpoints import to_file_keys
+from lumina.config import NextDiTConfig
+from lumina.gemma import Gemma, GemmaConfig
+from lumina.model import HeadGate, NextDiT
+from lumina.prompt import padding_mask
+
+from . import autoencoder, scenes
+
+FOLDER = Path(__file__).parent
+NAME = "lumina-next-demo.safetensors"
+BOS = 2
+CAPTION_DROPOUT = 0.1
+EMA_DECAY = 0.999
+DIT = NextDiTConfig(dim=216, layers=8, heads=3, kv_heads=1, caption_dim=192, ffn_dim=576)
+
+
+def gemma_config(vocab_size: int) -> GemmaConfig:
+    """A Gemma-1 like the 2B: several query heads on one key and value head."""
+    return GemmaConfig(
+        vocab_size=vocab_size,
+        hidden_size=192,
+        intermediate_size=512,
+        layers=4,
+        heads=3,
+        kv_heads=1,
+        head_dim=64,
+    )
+
+
+def train_tokenizer(sentences: int = 20_000) -> bytes:
+    """A sentencepiece model with Gemma's special ids; any text passes, byte by byte if need be."""
+    rng = random.Random(0)
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(
+            scenes.caption(scenes.sample_training_scene(rng), rng) for _ in range(sentences)
+        ),
+        model_writer=model,
+        vocab_size=384,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        bos_id=BOS,
+        unk_id=3,
+        byte_fallback=True,
+        add_dummy_prefix=False,
+        normalization_rule_name="nmt_nfkc_cf",
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+class Tokenizer:
+    """Captions to padded ids and mask, both (B, S): BOS, text, padding on the right."""
+
+    def __init__(self, model: bytes) -> None:
+        self.pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        rows = [[BOS, *ids] for ids in self.pieces.encode(captions)]
+        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, tokens in enumerate(rows):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        return ids, mask
+
+
+class Pair(nn.Module):
+    """Text encoder and Next-DiT, trained as one."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.gemma = Gemma(gemma_config(vocab_size))
+        self.dit = NextDiT(DIT)
+        initialise(self)
+
+    def forward(self, x: Tensor, t: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        caption = self.gemma(ids, mask)  # the state Lumina-Next reads is the default
+        return self.dit(x, t, caption, padding_mask(mask))
+
+
+def initialise(pair: Pair) -> None:
+    """Xavier for matrices; gates, modulations and the output start at zero, so blocks at identity."""
+    for module in pair.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, HeadGate):
+            nn.init.zeros_(module.weight)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=pair.gemma.config.hidden_size**-0.5)
+    for name, parameter in pair.gemma.named_parameters():
+        if "norm" in name:  # Gemma multiplies by 1 + weight
+            nn.init.zeros_(parameter)
+    final = pair.dit.final_layer
+    for layer in [final.linear, final.adaLN_modulation[1]]:
+        nn.init.zeros_(layer.weight)
+    for block in pair.dit.layers:
+        nn.init.zeros_(block.adaLN_modulation[1].weight)
+
+
+def encoded_scenes(
+    path: Path, count: int, size_px: int, vae: Path
+) -> tuple[list[scenes.Scene], Tensor]:
+    """`count` training scenes and their latents (count, 4, H, W); drawn once, then read from `path`."""
+    rng = random.Random(1)
+    drawn = [scenes.sample_training_scene(rng) for _ in range(count)]
+    if path.exists():
+        latents = torch.load(path, weights_only=True)
+        if len(latents) == count:
+            return drawn, latents
+    encoder, latents, started = autoencoder.load(vae), [], time.monotonic()
+    for start in range(0, count, 50):
+        pictures = np.stack([scenes.draw(s, size_px, rng) for s in drawn[start : start + 50]])
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+            latents.append(encoder.encode(batch).half())
+        if start % 2000 == 0:
+            print(f"encoded {start} of {count}, {time.monotonic() - started:.0f} s", flush=True)
+    latents = torch.cat(latents)
+    write(path, lambda temporary: torch.save(latents, temporary))
+    return drawn, latents
+
+
+def batches(
+    drawn: list[scenes.Scene], latents: Tensor, tokenizer: Tokenizer, size: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Random latents (B, 4, H, W) with the ids and mask of a caption for each; some left empty."""
+    rng = random.Random(seed)
+    while True:
+        chosen = [rng.randrange(len(drawn)) for _ in range(size)]
+        captions = [
+            "" if rng.random() < CAPTION_DROPOUT else scenes.caption(drawn[i], rng) for i in chosen
+        ]
+        yield latents[chosen].float(), *tokenizer(captions)
+
+
+def flow_loss(pair: nn.Module, picture: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error of the velocity at a random time on the line from noise to picture."""
+    t = torch.randn(len(picture)).sigmoid()
+    noise = torch.randn_like(picture)
+    x = torch.lerp(noise, picture, t[:, None, None, None])
+    with torch.autocast("cpu", torch.bfloat16):
+        velocity = pair(x, t, ids, mask)
+    return (velocity.float() - (picture - noise)).square().mean()
+
+
+class Trainer:
+    """Steps, averaged weights and the checkpoint; time, not steps, is what a run is given."""
+
+    def __init__(self, pair: Pair, learning_rate: float, seconds: float, checkpoint: Path) -> None:
+        self.pair, self.average = pair, copy.deepcopy(pair).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            pair.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        )
+        self.learning_rate, self.seconds, self.checkpoint = learning_rate, seconds, checkpoint
+        self.step, self.elapsed = 0, 0.0
+        if checkpoint.exists():
+            self._restore(torch.load(checkpoint, weights_only=True))
+
+    def run(self, data: Iterator[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Train until the time is used up, saving every two minutes."""
+        last, saved, losses = time.monotonic(), time.monotonic(), []
+        while self.elapsed < self.seconds:
+            losses.append(self._step(*next(data)))
+            now = time.monotonic()
+            self.elapsed, last = self.elapsed + now - last, now
+            if self.step % 100 == 0:
+                mean = sum(losses[-100:]) / len(losses[-100:])
+                print(f"{self.elapsed:7.0f} s  step {self.step:6d}  loss {mean:.4f}", flush=True)
+            if now - saved > 120:
+                self.save()
+                saved = now
+        self.save()
+
+    def _step(self, picture: Tensor, ids: Tensor, mask: Tensor) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * self._schedule()
+        loss = flow_loss(self.pair, picture, ids, mask)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.pair.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(
+            list(self.average.parameters()), list(self.pair.parameters()), 1 - decay
+        )
+        return loss.item()
+
+    def _schedule(self) -> float:
+        """Warm-up over 200 steps, then a cosine down to zero at the end of the time."""
+        warm_up = min(1.0, (self.step + 1) / 200)
+        return warm_up * 0.5 * (1 + math.cos(math.pi * min(1.0, self.elapsed / self.seconds)))
+
+    def save(self) -> None:
+        state = {
+            "pair": self.pair.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "elapsed": self.elapsed,
+        }
+        write(self.checkpoint, lambda temporary: torch.save(state, temporary))
+
+    def _restore(self, state: dict) -> None:
+        self.pair.load_state_dict(state["pair"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.elapsed = state["step"], state["elapsed"]
+        print(f"going on from step {self.step}, {self.elapsed:.0f} s", flush=True)
+
+
+def export(pair: Pair, spiece: bytes, folder: Path) -> None:
+    """Save both models as users have them: bfloat16, released names, tokenizer inside."""
+    dit = to_file_keys({k: v.bfloat16().contiguous() for k, v in pair.dit.state_dict().items()})
+    gemma = {f"model.{k}": v.bfloat16().contiguous() for k, v in pair.gemma.state_dict().items()}
+    gemma["spiece_model"] = torch.frombuffer(bytearray(spiece), dtype=torch.uint8)
+    about = {"demo": json.dumps({"next_dit": asdict(pair.dit.config)})}
+    for kind, state_dict in [("diffusion_models", dit), ("text_encoders", gemma)]:
+        target = folder / kind / NAME
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write(target, lambda temporary, sd=state_dict: save_file(sd, temporary, about))
+        print(f"saved {kind}/{NAME}, {target.stat().st_size / 1e6:.1f} MB")
+
+
+def write(path: Path, save: Callable[[Path], None]) -> None:
+    """Save under a temporary name, then rename: a stopped run leaves the old file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    save(temporary)
+    os.replace(temporary, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=75, help="training time, all runs together")
+    parser.add_argument("--scenes", type=int, default=20_000, help="pictures to learn from")
+    parser.add_argument("--size", type=int, default=128, help="side of a picture in pixels")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--models", type=Path, default=FOLDER / "models")
+    parser.add_argument("--checkpoints", type=Path, default=FOLDER / "checkpoints")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+
+    spiece = train_tokenizer()
+    tokenizer = Tokenizer(spiece)
+    drawn, latents = encoded_scenes(
+        args.checkpoints / f"latents-{args.size}.pt", args.scenes, args.size, args.models / "vae" / NAME
+    )
+    pair = Pair(tokenizer.pieces.vocab_size())
+    trainer = Trainer(pair, args.learning_rate, 60 * args.minutes, args.checkpoints / "pair.pt")
+    trainer.run(batches(drawn, latents, tokenizer, args.batch, seed=trainer.step))
+    export(trainer.average, spiece, args.models)
+
+
+if __name__ == "__main__":
+    main()

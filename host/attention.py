@@ -1,0 +1,113 @@
+"""ComfyUI's attention, rotation and weight casting, in the shapes that `lumina` asks for.
+
+Going through the host's functions is what makes its attention backends, their overrides by other
+nodes, its low-memory modes and LoRA work.
+"""
+
+import comfy.ldm.flux.math
+import comfy.ldm.modules.attention
+import comfy.ops
+import torch
+from torch import Tensor
+
+from ..lumina import gemma
+from ..lumina.model import HeadGate, gate_factor
+from .options import HostForwardOptions
+
+
+def image_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None,
+    scale: float,
+    options: HostForwardOptions,
+) -> Tensor:
+    """`lumina.model.Attention` by the backend the user chose for diffusion models."""
+    return comfy.ldm.modules.attention.optimized_attention(
+        q,
+        k,
+        v,
+        q.shape[1],
+        mask=mask,
+        skip_reshape=True,
+        skip_output_reshape=True,
+        transformer_options=options.transformer_options,
+        **_unusual(q, k, scale),
+    )
+
+
+def text_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor, scale: float) -> Tensor:
+    """`lumina.gemma.Attention` by the backend the host uses for text encoders."""
+    attend = comfy.ldm.modules.attention.optimized_attention_for_device(
+        q.device, mask=True, small_input=True
+    )
+    return attend(
+        q,
+        k,
+        v,
+        q.shape[1],
+        mask=mask,
+        skip_reshape=True,
+        skip_output_reshape=True,
+        **_unusual(q, k, scale),
+    )
+
+
+def _unusual(q: Tensor, k: Tensor, scale: float) -> dict[str, object]:
+    # Only where it matters: attention overrides of other node packs do not all take these two.
+    arguments: dict[str, object] = {}
+    if scale != q.shape[-1] ** -0.5:
+        arguments["scale"] = scale
+    if k.shape[1] != q.shape[1]:
+        arguments["enable_gqa"] = True
+    return arguments
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """`lumina.rope.rotate` by the host's fused kernel, where the machine has one."""
+    return comfy.ldm.flux.math.apply_rope1(x, table)
+
+
+class CastingHeadGate(HeadGate, comfy.ops.CastWeightBiasOp):
+    """A head gate whose weight the host may keep elsewhere, in another dtype, or patch."""
+
+    def __init__(
+        self,
+        heads: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(heads, device=device, dtype=dtype)
+        self.bias = None  # the host casts a weight and a bias together
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias, stream = comfy.ops.cast_bias_weight(self, x, offloadable=True)
+        out = x * gate_factor(weight, x)
+        comfy.ops.uncast_bias_weight(self, weight, bias, stream)
+        return out
+
+
+class CastingRMSNorm(gemma.RMSNorm, comfy.ops.CastWeightBiasOp):
+    """Gemma's norm, its weight under the host's care. Cast to float32: the norm adds one to it."""
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        eps: float,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(size, eps=eps, device=device, dtype=dtype)
+        self.bias = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias, stream = comfy.ops.cast_bias_weight(
+            self, dtype=torch.float32, device=x.device, offloadable=True
+        )
+        out = gemma.rms_norm(x, weight, self.eps)
+        comfy.ops.uncast_bias_weight(self, weight, bias, stream)
+        return out

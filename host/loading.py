@@ -1,0 +1,253 @@
+"""A name in a dropdown to MODEL or CLIP, the way the host's own loaders do it.
+
+Objects made here can be rebuilt by the host from their arguments (`cached_patcher_init`), which
+torch.compile, hooks and several GPUs need when weights are streamed.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import comfy.latent_formats
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models_base
+import comfy.utils
+import folder_paths
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP
+from torch import Tensor
+
+from ..lumina import checkpoints, gemma, key_names
+from ..lumina.broken_files import SAFETENSORS, explain_unreadable
+from ..lumina.files import read_file
+from .guidance import GuidedChannels
+from .model import LuminaNextConfig
+from .model_folders import MODELS, TEXT_ENCODERS, Shelf, header, locate, parts
+from .text_encoder import HostTextEncoder
+from .tokenizer import NAME, HostTokenizer, open_tokenizer
+
+WEIGHT_DTYPES: dict[str, dict[str, object]] = {
+    "default": {},
+    "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
+    "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
+    "fp8_e5m2": {"dtype": torch.float8_e5m2},
+}
+LATENT_FORMATS = {"SDXL": comfy.latent_formats.SDXL, "SD1.5": comfy.latent_formats.SD15}
+DEVICES = ("default", "cpu")
+
+Weights = Mapping[str, Tensor]
+Metadata = Mapping[str, str]
+Options = Mapping[str, object]
+
+
+def load_model(
+    name: str, weight_dtype: str = "default", latent_format: str = "SDXL"
+) -> ModelPatcher:
+    """The MODEL of a name from `model_folders.names(MODELS)`, guided as the released code does.
+
+    Raises ValueError or FileNotFoundError that say what is wrong with which file.
+    """
+    path = locate(MODELS, name)
+    return load_model_file(str(path), WEIGHT_DTYPES[weight_dtype], latent_format)
+
+
+def load_model_file(
+    path: str, model_options: Options, latent_format: str, disable_dynamic: bool = False
+) -> ModelPatcher:
+    """The MODEL of a file or folder; the host calls this again when it needs a fresh one."""
+    source = Path(path).name
+    weights, metadata = read(MODELS, Path(path))
+    native = key_names.to_native(weights, source)
+    config = checkpoints.check(native, source)
+    native = _with_quantisation(native, metadata, key_names.prefix_of(weights, source))
+    patcher = _build_model(
+        LuminaNextConfig(config, LATENT_FORMATS[latent_format]),
+        native,
+        model_options,
+        disable_dynamic,
+    )
+    patcher.set_model_sampler_post_cfg_function(GuidedChannels())
+    patcher.cached_patcher_init = (load_model_file, (path, model_options, latent_format))
+    return patcher
+
+
+def _build_model(
+    config: LuminaNextConfig,
+    weights: dict[str, Tensor],
+    model_options: Options,
+    disable_dynamic: bool,
+) -> ModelPatcher:
+    management = comfy.model_management
+    load_device = model_options.get("load_device", management.get_torch_device())
+    offload_device = model_options.get("offload_device", management.unet_offload_device())
+    _choose_dtypes(config, weights, model_options, load_device)
+    model = config.get_model(weights, "")
+    patcher = _patcher_class(disable_dynamic)(model, load_device, offload_device)
+    if not management.is_device_cpu(offload_device):
+        model.to(offload_device)
+    model.load_model_weights(weights, "", assign=patcher.is_dynamic())
+    return patcher
+
+
+def _patcher_class(disable_dynamic: bool) -> type[ModelPatcher]:
+    # Looked up at each call: the host replaces CoreModelPatcher after packs are imported.
+    module = comfy.model_patcher
+    return module.ModelPatcher if disable_dynamic else module.CoreModelPatcher
+
+
+def _choose_dtypes(
+    config: LuminaNextConfig, weights: Weights, model_options: Options, device: torch.device
+) -> None:
+    """In which dtype the weights are kept and computed with, as the host's own loader decides."""
+    management, supported = comfy.model_management, config.supported_inference_dtypes
+    config.quant_config = comfy.utils.detect_layer_quantization(weights, "")
+    dtype = model_options.get("dtype") or management.unet_dtype(
+        model_params=comfy.utils.calculate_parameters(weights),
+        supported_dtypes=supported,
+        weight_dtype=None if config.quant_config else comfy.utils.weight_dtype(weights),
+    )
+    manual_cast = management.unet_manual_cast(
+        None if config.quant_config else dtype, device, supported
+    )
+    config.set_inference_dtype(dtype, manual_cast)
+    config.custom_operations = model_options.get("custom_operations")
+    config.optimizations["fp8"] = bool(model_options.get("fp8_optimizations"))
+
+
+def load_text_encoder(name: str, device: str = "default") -> CLIP:
+    """The CLIP of a name from `model_folders.names(TEXT_ENCODERS)`, tokenizer included.
+
+    Raises ValueError or FileNotFoundError that say what is wrong with which file.
+    """
+    cpu = torch.device("cpu")
+    options = {"load_device": cpu, "offload_device": cpu} if device == "cpu" else {}
+    return load_text_encoder_file(str(locate(TEXT_ENCODERS, name)), options)
+
+
+def load_text_encoder_file(path: str, options: Options, disable_dynamic: bool = False) -> CLIP:
+    """The CLIP of a file or folder. options: the host's `model_options` for text encoders."""
+    source = Path(path).name
+    weights, metadata = read(TEXT_ENCODERS, Path(path))
+    weights, _ = comfy.utils.convert_old_quants(_text_weights(weights), "", dict(metadata))
+    native = gemma.to_native(weights, source=source)
+    config = _gemma_config(native, Path(path), metadata)
+    tokens = open_tokenizer(parts(TEXT_ENCODERS, Path(path))[0], weights, config.vocab_size)
+    target = comfy.supported_models_base.ClipTarget(HostTokenizer, HostTextEncoder)
+    target.params = {"config": config}
+    clip = CLIP(
+        target,
+        embedding_directory=folder_paths.get_folder_paths("embeddings"),
+        tokenizer_data={"tokens": tokens, "width": config.hidden_size},
+        parameters=comfy.utils.calculate_parameters(native),
+        state_dict=[{f"model.{key}": tensor for key, tensor in native.items()}],
+        model_options={**_text_options(native), **options},
+        disable_dynamic=disable_dynamic,
+    )
+    clip.patcher.cached_patcher_init = (load_text_encoder_patcher, (path, options))
+    return clip
+
+
+def load_text_encoder_patcher(
+    path: str, options: Options, disable_dynamic: bool = False
+) -> ModelPatcher:
+    """What the host calls when it needs the text encoder's weights afresh."""
+    return load_text_encoder_file(path, options, disable_dynamic).patcher
+
+
+def _text_options(native: Weights) -> dict[str, object]:
+    quantisation = comfy.utils.detect_layer_quantization(native, "")
+    if quantisation:
+        return {"quantization_metadata": quantisation}
+    dtype = comfy.utils.weight_dtype(native)
+    # The host would turn bfloat16 into float16, which rounds; float32 it may halve.
+    return {} if dtype == torch.float32 else {"dtype": dtype}
+
+
+def _gemma_config(native: Weights, path: Path, metadata: Metadata) -> gemma.GemmaConfig:
+    """Sizes from the weights; what shapes cannot tell from config.json or the file's metadata."""
+    stated = json.loads(metadata.get("config", "{}"))
+    file = parts(TEXT_ENCODERS, path)[0].parent / "config.json"
+    if path.is_dir() and file.is_file():
+        stated = json.loads(file.read_text("utf-8"))
+    config = gemma.config_from_state_dict(native, stated.get("head_dim"))
+    return dataclasses.replace(
+        config,
+        norm_eps=stated.get("rms_norm_eps", config.norm_eps),
+        rope_theta=stated.get("rope_theta", config.rope_theta),
+    )
+
+
+def _text_weights(weights: Weights) -> dict[str, Tensor]:
+    """The text encoder's part of a file, without the prefixes that the host's savers write."""
+    saved = "text_encoders."
+    if any(key.startswith(saved) for key in weights):
+        weights = {
+            key.removeprefix(saved): tensor
+            for key, tensor in weights.items()
+            if key.startswith(saved)
+        }
+    return {
+        key.removeprefix(f"{NAME}.").removeprefix("transformer."): tensor
+        for key, tensor in weights.items()
+        if not key.endswith("logit_scale")
+    }
+
+
+def _with_quantisation(native: Weights, metadata: Metadata, prefix: str) -> dict[str, Tensor]:
+    """Weights whose quantised layers are marked as the host expects, from older markings too."""
+    marks = metadata.get("_quantization_metadata")
+    if marks:
+        layers = {
+            key_names.native_name(layer.removeprefix(prefix)): mark
+            for layer, mark in json.loads(marks)["layers"].items()
+        }
+        metadata = {"_quantization_metadata": json.dumps({"layers": layers})}
+    return comfy.utils.convert_old_quants(dict(native), "", dict(metadata))[0]
+
+
+def read(shelf: Shelf, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a model and its files' metadata, mapped from disk where the host can."""
+    tensors, metadata = [], {}
+    for file in parts(shelf, path):
+        if file.suffix.lower() not in SAFETENSORS:
+            tensors.append(read_file(file))
+            continue
+        problem = explain_unreadable(file)
+        if problem:
+            raise ValueError(problem)
+        loaded, found = comfy.utils.load_torch_file(str(file), return_metadata=True)
+        tensors.append(loaded)
+        metadata.update(found or {})
+    return checkpoints.merge(tensors, path.name), metadata
+
+
+def explain_unusable(shelf: Shelf, name: str) -> str | None:
+    """What is wrong with a model on disk, from its files' headers alone; None if nothing."""
+    try:
+        files = parts(shelf, locate(shelf, name))
+        problem = next(filter(None, map(explain_unreadable, files)), None)
+        if problem is None:
+            _check_headers(shelf, name, [header(file) for file in files])
+        return problem
+    except (ValueError, FileNotFoundError) as error:
+        return str(error)
+
+
+def _check_headers(shelf: Shelf, name: str, headers: list[dict[str, Tensor]]) -> None:
+    union: dict[str, Tensor] = {}
+    for weights in headers:
+        union.update(weights)
+    if not all(headers) or len(union) < sum(map(len, headers)):
+        return  # torch files and parts to be joined must be read to know
+    if shelf is TEXT_ENCODERS:
+        gemma.to_native(_text_weights(union), source=name)
+        return
+    prefix = key_names.prefix_of(union, name)
+    once: dict[str, str] = {}
+    for key in union:  # diffusers stores some tensors twice; without data they cannot be compared
+        once.setdefault(key_names.native_name(key.removeprefix(prefix)), key)
+    checkpoints.check(key_names.to_native({key: union[key] for key in once.values()}, name), name)

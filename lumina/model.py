@@ -1,0 +1,326 @@
+"""Next-DiT, the diffusion transformer of Lumina-Next (arXiv:2406.18583, section 2).
+
+Attribute names are the released checkpoints' own, so their files load without renaming. Layers and
+attention are handed in: plain torch by default, ComfyUI's when it runs the model. Nothing about
+a run is stored on a module; it arrives as `ForwardOptions`.
+
+Axes: B batch, L image tokens, S caption tokens, D width, C latent channels, H rows, W columns.
+"""
+
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import rope
+from .config import NextDiTConfig
+from .options import ForwardOptions
+from .patches import patchify, unpatchify
+from .prompt import additive_mask, masked_mean
+
+TIME_FREQUENCIES = 128
+
+
+class Attention(Protocol):
+    """softmax(q k^T * scale + mask) v, grouped where q has more heads than k and v.
+
+    q (B, heads, L, head_dim); k, v (B, kv_heads, S, head_dim); mask: bias (B, 1, 1, S) or None;
+    returns (B, heads, L, head_dim). `options` is the run's, for backends that the run may change.
+    """
+
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        mask: Tensor | None,
+        scale: float,
+        options: ForwardOptions,
+    ) -> Tensor: ...
+
+
+class Rotate(Protocol):
+    """Turns the channel pairs of (B, L, heads, head_dim) by a table of `rope.rotation_table`."""
+
+    def __call__(self, x: Tensor, table: Tensor) -> Tensor: ...
+
+
+def scaled_dot_product_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None,
+    scale: float,
+    options: ForwardOptions,
+) -> Tensor:
+    """torch's attention; keys and values are shared between heads, not repeated."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=True)
+
+
+class HeadGate(nn.Module):
+    """One learned gate for each head, tanh(weight), on what attention read from the caption.
+
+    A module of its own, although the released name is `attention.gate` without `.weight`:
+    ComfyUI moves and patches the weights of leaf modules only.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(heads, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, heads, L, head_dim), each head scaled by its gate."""
+        return x * gate_factor(self.weight, x)
+
+
+def gate_factor(weight: Tensor, x: Tensor) -> Tensor:
+    """tanh of one weight for each head, shaped to scale `x` (B, heads, L, head_dim)."""
+    return weight.to(x).tanh()[:, None, None]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a NextDiT is built from: layers, attention, rotation, and where its weights live."""
+
+    ops: ModuleType | type = nn
+    attention: Attention = scaled_dot_product_attention
+    rotate: Rotate = rope.rotate
+    gate: type[HeadGate] = HeadGate
+    device: torch.device | str | None = None
+    dtype: torch.dtype | None = None
+
+    def linear(self, inputs: int, outputs: int, bias: bool = True) -> nn.Module:
+        return self.ops.Linear(inputs, outputs, bias=bias, device=self.device, dtype=self.dtype)
+
+    def layer_norm(self, dim: int, eps: float, affine: bool = True) -> nn.Module:
+        return self.ops.LayerNorm(
+            dim, eps=eps, elementwise_affine=affine, device=self.device, dtype=self.dtype
+        )
+
+    def rms_norm(self, dim: int, eps: float) -> nn.Module:
+        return self.ops.RMSNorm(dim, eps=eps, device=self.device, dtype=self.dtype)
+
+
+def time_features(t: Tensor) -> Tensor:
+    """Cosines, then sines of `t` (B,) in [0, 1], unscaled: (B, 256) float32."""
+    k = torch.arange(TIME_FREQUENCIES, dtype=torch.float32, device=t.device)
+    angles = t.float()[:, None] * 10000.0 ** (-k / TIME_FREQUENCIES)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class TimeEmbedder(nn.Module):
+    """Time t to a conditioning vector (B, condition_dim)."""
+
+    def __init__(self, dim: int, parts: Parts) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            parts.linear(2 * TIME_FREQUENCIES, dim), nn.SiLU(), parts.linear(dim, dim)
+        )
+
+    def forward(self, t: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.mlp(time_features(t).to(dtype))
+
+
+class JointAttention(nn.Module):
+    """Image tokens attend to each other and, through a gate for each head, to the caption.
+
+    Both streams share the rotated queries and the output projection; caption keys are not
+    rotated. Queries and keys are normalised over all heads at once (`qk_norm`).
+    """
+
+    def __init__(self, config: NextDiTConfig, parts: Parts) -> None:
+        super().__init__()
+        self.attention, self.rotate = parts.attention, parts.rotate
+        self.heads, self.kv_heads = config.heads, config.kv_heads
+        self.scale = config.head_dim**-0.5
+        dim, kv_dim = config.dim, config.kv_dim
+        self.wq = parts.linear(dim, dim, bias=False)
+        self.wk = parts.linear(dim, kv_dim, bias=False)
+        self.wv = parts.linear(dim, kv_dim, bias=False)
+        self.wk_y = parts.linear(config.caption_dim, kv_dim, bias=False)
+        self.wv_y = parts.linear(config.caption_dim, kv_dim, bias=False)
+        self.gate = parts.gate(config.heads, device=parts.device, dtype=parts.dtype)
+        self.wo = parts.linear(dim, dim, bias=False)
+        norm = parts.layer_norm if config.qk_norm else _identity
+        self.q_norm = norm(dim, config.norm_eps)
+        self.k_norm = norm(kv_dim, config.norm_eps)
+        self.ky_norm = norm(kv_dim, config.norm_eps)
+
+    def forward(
+        self, x: Tensor, caption: Tensor, mask: Tensor | None, options: ForwardOptions
+    ) -> Tensor:
+        """x (B, L, D), caption (B, S, caption_dim), mask: bias (B, 1, 1, S) -> (B, L, D)."""
+        q = self.rotate(self.q_norm(self.wq(x)).unflatten(-1, (self.heads, -1)), options.rotation)
+        k = self.rotate(
+            self.k_norm(self.wk(x)).unflatten(-1, (self.kv_heads, -1)), options.rotation
+        )
+        q, k = q.transpose(1, 2), k.transpose(1, 2)  # (B, heads, L, head_dim)
+        v = self._kv_heads(self.wv(x))
+        k_y = self._kv_heads(self.ky_norm(self.wk_y(caption)))
+        v_y = self._kv_heads(self.wv_y(caption))
+
+        scale = self.scale if options.self_attention_scale is None else options.self_attention_scale
+        image = self.attention(q, k, v, mask=None, scale=scale, options=options)
+        text = self.attention(q, k_y, v_y, mask=mask, scale=self.scale, options=options)
+        out = (image + self.gate(text)).transpose(1, 2).flatten(2)  # (B, L, D)
+        return self.wo(options.attended(out))
+
+    def _kv_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.kv_heads, -1)).transpose(1, 2)  # (B, kv_heads, ., head_dim)
+
+
+def _identity(dim: int, eps: float) -> nn.Module:
+    return nn.Identity()
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: w2(silu(w1 x) * w3 x)."""
+
+    def __init__(self, config: NextDiTConfig, parts: Parts) -> None:
+        super().__init__()
+        self.w1 = parts.linear(config.dim, config.ffn_dim, bias=False)
+        self.w2 = parts.linear(config.ffn_dim, config.dim, bias=False)
+        self.w3 = parts.linear(config.dim, config.ffn_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+
+
+class Block(nn.Module):
+    """One layer: attention, then feed-forward, each normalised before and after (sandwich norm).
+
+    Time and caption scale the input of each half and gate its output through tanh.
+    """
+
+    def __init__(self, config: NextDiTConfig, parts: Parts) -> None:
+        super().__init__()
+        dim, eps = config.dim, config.norm_eps
+        self.attention = JointAttention(config, parts)
+        self.feed_forward = FeedForward(config, parts)
+        self.attention_norm1 = parts.rms_norm(dim, eps)
+        self.attention_norm2 = parts.rms_norm(dim, eps)
+        self.ffn_norm1 = parts.rms_norm(dim, eps)
+        self.ffn_norm2 = parts.rms_norm(dim, eps)
+        self.attention_y_norm = parts.rms_norm(config.caption_dim, eps)
+        self.adaLN_modulation = nn.Sequential(
+            nn.SiLU(), parts.linear(config.condition_dim, 4 * dim)
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        caption: Tensor,
+        mask: Tensor | None,
+        condition: Tensor,
+        options: ForwardOptions,
+    ) -> Tensor:
+        """x (B, L, D); caption (B, S, caption_dim); condition (B, condition_dim) -> (B, L, D)."""
+        modulation = self.adaLN_modulation(condition)[:, None]
+        scale_attention, gate_attention, scale_ffn, gate_ffn = modulation.chunk(4, dim=-1)
+        attended = self.attention(
+            self.attention_norm1(x) * (1 + scale_attention),
+            self.attention_y_norm(caption),
+            mask,
+            options,
+        )
+        x = x + gate_attention.tanh() * self.attention_norm2(attended)
+        fed = self.feed_forward(self.ffn_norm1(x) * (1 + scale_ffn))
+        return x + gate_ffn.tanh() * self.ffn_norm2(fed)
+
+
+class FinalLayer(nn.Module):
+    """Tokens to patches: normalise, scale by the condition (no shift), project."""
+
+    def __init__(self, config: NextDiTConfig, parts: Parts) -> None:
+        super().__init__()
+        self.norm_final = parts.layer_norm(config.dim, eps=1e-6, affine=False)
+        self.linear = parts.linear(config.dim, config.patch_size**2 * config.out_channels)
+        self.adaLN_modulation = nn.Sequential(
+            nn.SiLU(), parts.linear(config.condition_dim, config.dim)
+        )
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return self.linear(self.norm_final(x) * (1 + self.adaLN_modulation(condition)[:, None]))
+
+
+class NextDiT(nn.Module):
+    """The text-to-image Next-DiT, every released size.
+
+    config: the architecture. ops: namespace of Linear, LayerNorm and RMSNorm. attention, rotate,
+    gate: the inner workings a host may replace with its own. Weights are not initialised.
+    """
+
+    def __init__(
+        self,
+        config: NextDiTConfig,
+        *,
+        ops: ModuleType | type = nn,
+        attention: Attention = scaled_dot_product_attention,
+        rotate: Rotate = rope.rotate,
+        gate: type[HeadGate] = HeadGate,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        parts = Parts(ops, attention, rotate, gate, device, dtype)
+        self.config = config
+        self.x_embedder = parts.linear(config.patch_size**2 * config.in_channels, config.dim)
+        self.t_embedder = TimeEmbedder(config.condition_dim, parts)
+        self.cap_embedder = nn.Sequential(
+            parts.layer_norm(config.caption_dim, eps=1e-5),
+            parts.linear(config.caption_dim, config.condition_dim),
+        )
+        self.layers = nn.ModuleList(Block(config, parts) for _ in range(config.layers))
+        self.final_layer = FinalLayer(config, parts)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        caption: Tensor,
+        caption_mask: Tensor | None = None,
+        options: ForwardOptions | None = None,
+    ) -> Tensor:
+        """Velocity (B, C, H, W) of the noisy latent `x` (B, C, H, W) at time `t` (B,).
+
+        t: 0 noise, 1 picture. caption (B, S, caption_dim): text features, in the dtype of `x`.
+        caption_mask (B, S): 1 for a token, 0 for padding; None where nothing is padded.
+        Raises ValueError if H or W is not a multiple of the patch size.
+        """
+        size = self.config.patch_size
+        tokens = self.x_embedder(patchify(x, size))  # (B, L, D)
+        height, width = x.shape[-2] // size, x.shape[-1] // size
+        options = options or ForwardOptions()
+        if options.rotation is None:
+            table = rope.trained_table(height, width, self.config.head_dim, x.device)
+            options = replace(options, rotation=table)
+        condition = self.t_embedder(t, x.dtype)
+        condition = condition + self.cap_embedder(masked_mean(caption, caption_mask))
+        mask = additive_mask(caption_mask, x.dtype)
+        tokens = self.run_blocks(tokens, caption, mask, condition, options)
+        patches = self.final_layer(tokens, condition)
+        return unpatchify(patches, height, width, size)[:, : self.config.in_channels]
+
+    def run_blocks(
+        self,
+        x: Tensor,
+        caption: Tensor,
+        mask: Tensor | None,
+        condition: Tensor,
+        options: ForwardOptions,
+    ) -> Tensor:
+        """All layers in order; a host overrides this to let its patches see each one."""
+        for block in self.layers:
+            x = block(x, caption, mask, condition, options)
+        return x

@@ -1,0 +1,98 @@
+"""Axial 2-D rotary position embedding (RoPE) of Next-DiT.
+
+Half of each head encodes the row, half the column. Channel pairs are interleaved
+(row_0, column_0, row_1, column_1, ...), as the released checkpoints expect; positions start at
+0 in the top left corner. Lumina-Next, arXiv:2406.18583.
+
+A rotation table holds one 2 x 2 matrix for each token and channel pair, (1, L, 1, head_dim / 2,
+2, 2) in float32: the layout that ComfyUI's own rotation kernels read.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+def frequencies(
+    head_dim: int, *, theta: float = 1e4, linear: float = 1.0, ntk: float = 1.0
+) -> Tensor:
+    """Angular frequency of each channel pair of one axis, in radians per token: (head_dim / 4,).
+
+    `linear` stretches every wavelength by that factor (position interpolation);
+    `ntk` multiplies `theta`, which stretches long wavelengths most and the shortest not at all.
+    Raises ValueError if head_dim is not a multiple of 4.
+    """
+    if head_dim % 4:
+        raise ValueError(f"2-D RoPE needs a head size divisible by 4, got {head_dim}")
+    exponent = torch.arange(0, head_dim, 4, dtype=torch.float32) / head_dim
+    return 1.0 / ((theta * ntk) ** exponent) / linear
+
+
+def grid_angles(rows: Tensor, columns: Tensor) -> Tensor:
+    """Angle of every token and pair, (H * W, 2 * F), from per-axis angles (H, F) and (W, F)."""
+    height, width = len(rows), len(columns)
+    row = rows[:, None].expand(-1, width, -1)
+    column = columns[None].expand(height, -1, -1)
+    return torch.stack([row, column], dim=-1).flatten(2).flatten(0, 1)
+
+
+def rotation_table(
+    height: int,
+    width: int,
+    row_frequency: Tensor,
+    column_frequency: Tensor,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Rotations for a grid of height x width tokens: (1, L, 1, head_dim / 2, 2, 2), float32.
+
+    The frequencies are (head_dim / 4,) radians per token, one set for each axis.
+    """
+    rows = torch.arange(height, dtype=torch.float32)
+    columns = torch.arange(width, dtype=torch.float32)
+    return rotation_table_at(rows, columns, row_frequency, column_frequency, device)
+
+
+def rotation_table_at(
+    rows: Tensor,
+    columns: Tensor,
+    row_frequency: Tensor,
+    column_frequency: Tensor,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """`rotation_table` for tokens that stand elsewhere than at 0, 1, 2 ...: (H,) and (W,)."""
+    angles = grid_angles(rows[:, None] * row_frequency, columns[:, None] * column_frequency)
+    cos, sin = angles.cos(), angles.sin()
+    matrices = torch.stack([cos, -sin, sin, cos], dim=-1).unflatten(-1, (2, 2))
+    return matrices[None, :, None].to(device)
+
+
+@lru_cache(maxsize=4)
+def trained_table(height: int, width: int, head_dim: int, device: torch.device) -> Tensor:
+    """The table of the unscaled frequencies, kept for the few sizes a run needs."""
+    # A table made inside inference_mode could not take part in training later.
+    with torch.inference_mode(False):
+        frequency = frequencies(head_dim)
+        return rotation_table(height, width, frequency, frequency, device)
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Turn each channel pair of `x` (B, L, heads, head_dim) by its token's rotation.
+
+    Computed in float32, returned in the dtype of `x`.
+    """
+    first, second = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # (B, L, heads, head_dim / 2)
+    turned = [row[..., 0] * first + row[..., 1] * second for row in table.unbind(-2)]
+    return torch.stack(turned, dim=-1).flatten(-2).type_as(x)
+
+
+def proportional_scale(tokens: int, trained_tokens: int, head_dim: int) -> float:
+    """Softmax scale that keeps self-attention as sharp at `tokens` as it was in training.
+
+    sqrt(log(tokens) / log(trained_tokens) / head_dim); 1 / sqrt(head_dim) when they are equal.
+    Raises ValueError if trained_tokens < 2. The released code's proportional attention.
+    """
+    if trained_tokens < 2:
+        raise ValueError(f"trained_tokens must be at least 2, got {trained_tokens}")
+    return math.sqrt(math.log(tokens) / math.log(trained_tokens) / head_dim)

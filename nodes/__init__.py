@@ -1,0 +1,18 @@
+"""What the user sees: each node is a schema and one call into `host`."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from ..host.model_folders import register_demo_models
+from . import load
+
+NODES: list[type[io.ComfyNode]] = [*load.NODES]
+
+
+class LuminaNextExtension(ComfyExtension):
+    """The pack, as ComfyUI asks for it."""
+
+    async def on_load(self) -> None:
+        register_demo_models()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

@@ -1,0 +1,145 @@
+"""Files to MODEL and CLIP. What is wrong with a file is said before anything runs."""
+
+from comfy_api.latest import io
+
+from ..host import loading, model_folders
+from ..host.model_folders import MODELS, TEXT_ENCODERS
+
+CATEGORY = "model/loaders"
+
+
+class ModelLoader(io.ComfyNode):
+    """Load Lumina-Next Model: a Next-DiT checkpoint as MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LuminaNextModelLoader",
+            display_name="Load Lumina-Next Model",
+            category=CATEGORY,
+            description="Loads a Lumina-Next text-to-image model (Next-DiT) as MODEL, for KSampler "
+            "and every other sampler. Takes the released files, diffusers' files and folders, and "
+            "fp8 files. The format is recognised by itself.",
+            search_aliases=[
+                "lumina",
+                "lumina next",
+                "lumina-next-sft",
+                "next-dit",
+                "nextdit",
+                "load diffusion model",
+                "unet loader",
+            ],
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=model_folders.names(MODELS),
+                    display_name="model",
+                    tooltip="A file or folder in models/diffusion_models, or a pipeline in "
+                    "models/diffusers. Press R after adding one.",
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(loading.WEIGHT_DTYPES),
+                    default="default",
+                    advanced=True,
+                    tooltip="How weights are kept in memory. default: as suits the file and the "
+                    "graphics card. fp8 halves the memory and loses a little detail; "
+                    "fp8_e4m3fn_fast also computes in fp8, on cards that can.",
+                ),
+                io.Combo.Input(
+                    "latent_format",
+                    options=list(loading.LATENT_FORMATS),
+                    default="SDXL",
+                    advanced=True,
+                    tooltip="Whose VAE the model was trained with. SDXL for the released "
+                    "Lumina-Next-SFT and -T2I; with the wrong one, colours and contrast are off.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    tooltip="The model. Guidance acts on 3 of its 4 latent channels, as in the "
+                    "released code."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str | None = None) -> bool | str:
+        return _validate(MODELS, model_name)
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str | None = None, **kwargs: object) -> object:
+        return _fingerprint(MODELS, model_name)
+
+    @classmethod
+    def execute(cls, model_name: str, weight_dtype: str, latent_format: str) -> io.NodeOutput:
+        return io.NodeOutput(loading.load_model(model_name, weight_dtype, latent_format))
+
+
+class TextEncoderLoader(io.ComfyNode):
+    """Load Lumina-Next Text Encoder: Gemma-2B with its tokenizer as CLIP."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LuminaNextTextEncoderLoader",
+            display_name="Load Lumina-Next Text Encoder",
+            category=CATEGORY,
+            description="Loads Gemma-2B (the first Gemma), Lumina-Next's text encoder, as CLIP, "
+            'for "CLIP Text Encode". Takes one file with the tokenizer inside or beside it, or a '
+            "Hugging Face folder. Prompts may have up to 256 tokens.",
+            search_aliases=[
+                "lumina",
+                "lumina next",
+                "gemma",
+                "gemma-2b",
+                "text encoder",
+                "clip loader",
+                "load clip",
+            ],
+            inputs=[
+                io.Combo.Input(
+                    "text_encoder_name",
+                    options=model_folders.names(TEXT_ENCODERS),
+                    display_name="text encoder",
+                    tooltip="A file or folder in models/text_encoders, or a pipeline in "
+                    "models/diffusers. Press R after adding one.",
+                ),
+                io.Combo.Input(
+                    "device",
+                    options=list(loading.DEVICES),
+                    default="default",
+                    advanced=True,
+                    tooltip="Where prompts are encoded. cpu leaves the graphics card's memory to "
+                    "the model and takes seconds longer for each new prompt.",
+                ),
+            ],
+            outputs=[io.Clip.Output(tooltip='Connect it to "CLIP Text Encode".')],
+        )
+
+    @classmethod
+    def validate_inputs(cls, text_encoder_name: str | None = None) -> bool | str:
+        return _validate(TEXT_ENCODERS, text_encoder_name)
+
+    @classmethod
+    def fingerprint_inputs(cls, text_encoder_name: str | None = None, **kwargs: object) -> object:
+        return _fingerprint(TEXT_ENCODERS, text_encoder_name)
+
+    @classmethod
+    def execute(cls, text_encoder_name: str, device: str) -> io.NodeOutput:
+        return io.NodeOutput(loading.load_text_encoder(text_encoder_name, device))
+
+
+def _validate(shelf: model_folders.Shelf, name: str | None) -> bool | str:
+    # None: the name comes over a link and is not known yet. Checking a name ourselves turns the
+    # host's own check of it off, so `explain_unusable` also says when it is not in the list.
+    if name is None:
+        return True
+    return loading.explain_unusable(shelf, name) or True
+
+
+def _fingerprint(shelf: model_folders.Shelf, name: str | None) -> object:
+    return None if name is None else model_folders.signature(shelf, name)
+
+
+NODES = [ModelLoader, TextEncoderLoader]

@@ -1,0 +1,89 @@
+"""Loads the pack as ComfyUI does, by path, and decides which tests can run here.
+
+tests/host is marked `host` and comes last. `-m "not host"` leaves it out without importing it, so
+that the fast part pays nothing for ComfyUI. What cannot run is skipped with the reason.
+"""
+
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+HOST_TESTS = ROOT / "tests" / "host"
+
+# `import nodes` must mean ComfyUI's nodes.py, never this pack's nodes/ folder.
+sys.path[:] = [p for p in sys.path if Path(p).resolve() != ROOT]
+
+spec = importlib.util.spec_from_file_location(
+    "lumina_next", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+)
+sys.modules["lumina_next"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["lumina_next"])
+
+from lumina_next.demo import environment  # noqa: E402 - importable only from here on
+
+
+def host_is_there():
+    return (environment.host_directory() / "main.py").is_file()
+
+
+def pytest_report_header(config):
+    if host_is_there():
+        return f"ComfyUI: {os.path.relpath(environment.host_directory(), ROOT)}"
+    return "ComfyUI: none, so tests/host is left out (`make test` fetches it)"
+
+
+def pytest_ignore_collect(collection_path, config):
+    unwanted = config.option.markexpr == "not host" or not host_is_there()
+    if unwanted and collection_path.is_relative_to(HOST_TESTS):
+        return True
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(HOST_TESTS):
+            item.add_marker("host")
+    items.sort(key=lambda item: item.get_closest_marker("host") is not None)
+    skip_for_want("cuda", items, "" if torch.cuda.is_available() else "torch sees no CUDA device")
+    skip_for_want("browser", items, missing_for_browser())
+
+
+def skip_for_want(mark, items, missing):
+    if missing:
+        for item in items:
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=missing))
+
+
+def missing_for_browser():
+    """What keeps the browser tests from running; "" where they must run and fail if they cannot."""
+    if os.environ.get("REQUIRE_BROWSER"):
+        return ""
+    if chromium() is None:
+        return "Chromium is not installed"
+    if shutil.which("node") is None:
+        return "Node.js is not installed"
+    if not (environment.BROWSER / "node_modules" / "playwright-core").is_dir():
+        return "playwright-core is not installed (`make test` does it)"
+    return ""
+
+
+def chromium():
+    """Path of the browser, or None. CHROMIUM in the environment comes first."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+@pytest.fixture(scope="session", name="chromium")
+def chromium_path():
+    """Path of the Chromium that browser tests start."""
+    path = chromium()
+    assert path, "Chromium is required here (REQUIRE_BROWSER is set) and is not installed"
+    return path

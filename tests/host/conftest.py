@@ -1,0 +1,116 @@
+"""ComfyUI for the tests, twice: `host` in this process and `server` as a child answering HTTP.
+
+The host reads its command line when first imported, so its settings are made here, before any test
+module can say `import comfy`. In this process the pack keeps the name lumina_next, so a class that
+a test imports is the one the node uses; `server` loads it by path, as it is for users.
+"""
+
+import asyncio
+import atexit
+import dataclasses
+import shutil
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+import pytest
+import torch
+
+import lumina_next
+from lumina_next.demo import environment
+from lumina_next.demo.host import Host
+
+BASE = Path(tempfile.mkdtemp(prefix="lumina-next-tests-"))
+atexit.register(shutil.rmtree, BASE, ignore_errors=True)
+
+sys.path.insert(0, str(environment.host_directory()))
+sys.dont_write_bytecode = True  # nothing is written into the host's folder
+
+import comfy.cli_args  # noqa: E402 - found only through the line above
+
+comfy.cli_args.args.cpu = not torch.accelerator.is_available()
+comfy.cli_args.args.base_directory = str(BASE)
+comfy.cli_args.args.disable_api_nodes = True
+
+
+@dataclasses.dataclass(frozen=True)
+class InProcessHost:
+    """ComfyUI imported here, with its own nodes and the pack's in `nodes.NODE_CLASS_MAPPINGS`."""
+
+    base: Path
+
+    @property
+    def models(self):
+        """Where model files go, by kind: `models / "diffusion_models"` and so on."""
+        return self.base / "models"
+
+    @property
+    def output(self):
+        return self.base / "output"
+
+    def run(self, graph):
+        """Execute a graph in API format: what its output nodes showed, by node id.
+
+        Raises ValueError if ComfyUI refuses the graph, RuntimeError if a node fails.
+        """
+        import execution
+
+        name = uuid.uuid4().hex
+        valid, error, outputs, node_errors = asyncio.run(
+            execution.validate_prompt(name, graph, None)
+        )
+        if not valid:
+            raise ValueError(f"{error}\n{node_errors}")
+        sizes = {"lru": 0, "ram": 0, "ram_inactive": 0}
+        executor = execution.PromptExecutor(
+            Listener(), cache_type=execution.CacheType.CLASSIC, cache_args=sizes
+        )
+        executor.execute(graph, name, {"client_id": "tests"}, outputs)
+        for kind, details in executor.status_messages:
+            if kind == "execution_error":
+                raise RuntimeError(f"{details['node_type']}: {details['exception_message']}")
+        return executor.history_result["outputs"]
+
+
+class Listener:
+    """Stands where the web server stands, and hears the executor's messages out."""
+
+    client_id = None
+    last_node_id = None
+
+    def send_sync(self, event, data, client_id=None):
+        pass
+
+
+@pytest.fixture(scope="session")
+def host():
+    """ComfyUI in this process, its models, inputs and outputs in a directory of the session's."""
+    import folder_paths
+    import nodes
+
+    for kind in ("diffusion_models", "text_encoders", "vae", "loras", "checkpoints"):
+        (BASE / "models" / kind).mkdir(parents=True, exist_ok=True)
+    for directory in (folder_paths.get_output_directory(), folder_paths.get_input_directory()):
+        Path(directory).mkdir(exist_ok=True)
+    asyncio.run(nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))
+    asyncio.run(register_pack(nodes))
+    return InProcessHost(BASE)
+
+
+async def register_pack(nodes):
+    """What nodes.load_custom_node does with an extension, without importing the pack once more."""
+    extension = await lumina_next.comfy_entrypoint()
+    await extension.on_load()
+    for node in await extension.get_node_list():
+        schema = node.GET_SCHEMA()
+        nodes.NODE_CLASS_MAPPINGS[schema.node_id] = node
+        nodes.NODE_DISPLAY_NAME_MAPPINGS[schema.node_id] = schema.display_name
+        node.RELATIVE_PYTHON_MODULE = "custom_nodes.lumina_next"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """ComfyUI as users run it: a demo.host.Host, started once for the session. `server.url`."""
+    with Host(tmp_path_factory.mktemp("server")) as running:
+        yield running

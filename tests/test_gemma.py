@@ -1,0 +1,365 @@
+"""The Gemma-1 decoder against transformers' GemmaModel, and what other files are told.
+
+The oracle gets random weights, norms included, and ours loads them through its state dict.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from lumina_next.lumina.gemma import (
+    Attention,
+    Gemma,
+    GemmaConfig,
+    RMSNorm,
+    config_from_state_dict,
+    describe,
+    load_gemma,
+    rms_norm,
+    scaled_dot_product_attention,
+    to_native,
+)
+
+CONFIG = GemmaConfig(
+    vocab_size=61, hidden_size=32, intermediate_size=48, layers=4, heads=4, kv_heads=1, head_dim=16
+)
+GEMMA_2B = GemmaConfig(256_000, 2048, 16_384, layers=18, heads=8, kv_heads=1, head_dim=256)
+GEMMA_7B = GemmaConfig(256_000, 3072, 24_576, layers=28, heads=16, kv_heads=16, head_dim=256)
+TOKENS = torch.randint(3, 61, (2, 9), generator=torch.Generator().manual_seed(7))
+ALL = torch.ones(2, 9, dtype=torch.long)
+RIGHT_PADDED = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])
+LEFT_PADDED = torch.tensor([[1] * 9, [0] * 4 + [1] * 5])
+
+
+def oracle(kv_heads: int = 1, seed: int = 0) -> transformers.GemmaForCausalLM:
+    """A tiny transformers Gemma whose every weight is random and matters."""
+    config = transformers.GemmaConfig(
+        vocab_size=CONFIG.vocab_size,
+        hidden_size=CONFIG.hidden_size,
+        intermediate_size=CONFIG.intermediate_size,
+        num_hidden_layers=CONFIG.layers,
+        num_attention_heads=CONFIG.heads,
+        num_key_value_heads=kv_heads,
+        head_dim=CONFIG.head_dim,
+    )
+    model = transformers.GemmaForCausalLM(config).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        fan_in = parameter.shape[1] if parameter.ndim == 2 else 4
+        parameter.normal_(std=fan_in**-0.5, generator=generator)
+    return model
+
+
+def cast_weights(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """Weights only, as loading does: `model.to` would round the rotary frequencies as well."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
+
+
+def oracle_states(
+    model: transformers.GemmaForCausalLM, mask: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    return model.model(TOKENS, attention_mask=mask, output_hidden_states=True).hidden_states
+
+
+def tiny_file() -> dict[str, torch.Tensor]:
+    return dict(Gemma(CONFIG).state_dict())
+
+
+@pytest.mark.parametrize("mask", [ALL, RIGHT_PADDED, LEFT_PADDED], ids=["all", "right", "left"])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_every_hidden_state_is_that_of_transformers(kv_heads: int, mask: torch.Tensor) -> None:
+    theirs = oracle(kv_heads)
+    ours = load_gemma(theirs.model.state_dict(), head_dim=CONFIG.head_dim)
+    expected = oracle_states(theirs, mask)
+    real = mask.bool()
+    assert len(expected) == CONFIG.layers + 1
+    for index in range(-len(expected), len(expected)):
+        found = ours(TOKENS, mask, hidden_state=index)
+        assert_close(found[real], expected[index][real], msg=lambda m, i=index: f"{i}: {m}")
+
+
+def test_the_default_is_the_state_before_last() -> None:
+    theirs = oracle()
+    found = load_gemma(theirs.model.state_dict())(TOKENS, RIGHT_PADDED)
+    real = RIGHT_PADDED.bool()
+    assert_close(found[real], oracle_states(theirs, RIGHT_PADDED)[-2][real])
+
+
+def test_file_with_prefix_and_output_head_is_the_same_model() -> None:
+    theirs = oracle()
+    whole, bare = theirs.state_dict(), theirs.model.state_dict()
+    whole["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+    whole["spiece_model"] = torch.zeros(3, dtype=torch.uint8)
+    assert "lm_head.weight" in whole and "model.norm.weight" in whole
+    assert to_native(whole).keys() == to_native(bare).keys() == bare.keys()
+    assert torch.equal(load_gemma(whole)(TOKENS), load_gemma(bare)(TOKENS))
+
+
+def test_norm_weight_is_an_offset_from_one() -> None:
+    x = torch.tensor([[3.0, -4.0]])
+    assert_close(rms_norm(x, torch.zeros(2), 0.0), x / 12.5**0.5)
+    assert_close(rms_norm(x, torch.tensor([1.0, -1.0]), 0.0), torch.tensor([[6 / 12.5**0.5, 0.0]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("weight_dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_norm_rounds_once(dtype: torch.dtype, weight_dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(50, 64, generator=generator).to(dtype)
+    # Small enough that 1 + weight in half precision would drop all or most of it.
+    weight = (torch.randn(64, generator=generator) * 1e-3).to(weight_dtype)
+    wide = x.double()
+    exact = wide / (wide.square().mean(-1, keepdim=True) + 1e-6).sqrt() * (1 + weight.double())
+    found = rms_norm(x, weight, 1e-6)
+    assert found.dtype == dtype
+    half_step = torch.finfo(dtype).eps / 2
+    slack = 4 * torch.finfo(torch.float32).eps  # of the float32 arithmetic itself
+    assert ((found.double() - exact).abs() / exact.abs()).max() < half_step + slack
+
+
+def test_bfloat16_error_is_no_larger_than_transformers() -> None:
+    # Many tokens: on few, which of two equally good roundings wins is chance.
+    tokens = torch.randint(3, 61, (16, 32), generator=torch.Generator().manual_seed(1))
+    ours_error = theirs_error = 0.0
+    for seed in range(8):
+        theirs = cast_weights(oracle(seed=seed), torch.bfloat16)
+        rounded = load_gemma(theirs.model.state_dict())(tokens)
+        assert rounded.dtype == torch.bfloat16
+        rounded_theirs = theirs.model(tokens, output_hidden_states=True).hidden_states[-2]
+        cast_weights(theirs, torch.float32)
+        exact = theirs.model(tokens, output_hidden_states=True).hidden_states[-2]
+        ours_error += (rounded - exact).abs().mean().item()
+        theirs_error += (rounded_theirs - exact).abs().mean().item()
+    assert 0 < ours_error <= theirs_error
+
+
+class CastingLayers:
+    """Layers as a host makes them: weights stay half, each use casts them to the activations."""
+
+    class Linear(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.linear(x, self.weight.to(x.dtype))
+
+    class Embedding(torch.nn.Embedding):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.embedding(x, self.weight).float()
+
+
+def test_half_weights_under_casting_layers_are_exact() -> None:
+    theirs = cast_weights(oracle(), torch.bfloat16)
+    ours = Gemma(CONFIG, ops=CastingLayers, dtype=torch.bfloat16)
+    ours.load_state_dict(to_native(theirs.state_dict()))
+    expected = oracle_states(cast_weights(theirs, torch.float32), LEFT_PADDED)
+    real = LEFT_PADDED.bool()
+    for index in (-1, -2, -3):
+        found = ours(TOKENS, LEFT_PADDED, hidden_state=index)
+        assert found.dtype == torch.float32
+        assert_close(found[real], expected[index][real])
+
+
+def test_state_before_last_never_touches_the_last_layer() -> None:
+    model = Gemma(CONFIG)
+    for parameter in [*model.layers[-1].parameters(), *model.norm.parameters()]:
+        torch.nn.init.constant_(parameter, float("nan"))
+    assert model(TOKENS, hidden_state=-2).isfinite().all()
+    assert model(TOKENS, hidden_state=-1).isnan().all()
+
+
+def test_several_states_come_from_one_run() -> None:
+    model = load_gemma(tiny_file())
+    runs = []
+    model.layers[0].register_forward_hook(lambda *_: runs.append(1))
+    found = model.hidden_states(model.embed(TOKENS), RIGHT_PADDED, (-1, -3, 0))
+    assert len(runs) == 1
+    for state, index in zip(found, (-1, -3, 0), strict=True):
+        assert torch.equal(state, model(TOKENS, RIGHT_PADDED, hidden_state=index))
+
+
+def test_embeds_are_scaled_inside() -> None:
+    model = load_gemma(tiny_file())
+    embeds = model.embed(TOKENS)
+    assert torch.equal(embeds, model.embed_tokens.weight[TOKENS])
+    assert torch.equal(model(embeds=embeds), model(TOKENS))
+    assert_close(model(TOKENS, hidden_state=0), embeds * 32**0.5)
+
+
+@settings(deadline=None, max_examples=20)
+@given(left=st.integers(0, 6), right=st.integers(0, 6), garbage=st.integers(0, 60))
+def test_padding_changes_no_token(left: int, right: int, garbage: int) -> None:
+    model = load_gemma(oracle().model.state_dict())
+    padded = F.pad(TOKENS, (left, right), value=garbage)
+    mask = F.pad(ALL, (left, right))
+    found = model(padded, mask)[:, left : left + TOKENS.shape[1]]
+    assert_close(found, model(TOKENS), rtol=1e-4, atol=1e-5)  # angles far from 0 are coarser
+
+
+def plain_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Attention by the formula; unlike torch's, it is NaN where every place holds -inf."""
+    return ((q @ k.mT * scale) + mask).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("attention", [plain_attention, scaled_dot_product_attention])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_rows_of_padding_stay_finite(dtype: torch.dtype, attention: Attention) -> None:
+    model = Gemma(CONFIG, attention=attention, dtype=dtype)
+    nothing = torch.zeros(2, 9)
+    assert model(TOKENS, nothing, hidden_state=-1).isfinite().all()
+    assert model(TOKENS, LEFT_PADDED, hidden_state=-1).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.long, torch.float32, torch.float16])
+def test_mask_may_be_of_any_type(dtype: torch.dtype) -> None:
+    model = load_gemma(tiny_file())
+    assert torch.equal(model(TOKENS, RIGHT_PADDED.to(dtype)), model(TOKENS, RIGHT_PADDED))
+
+
+def test_attention_and_norm_may_be_handed_in() -> None:
+    seen = []
+
+    def attention(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        seen.append((q.shape, k.shape, v.shape, mask.shape, mask.dtype, scale))
+        return scaled_dot_product_attention(q, k, v, mask=mask, scale=scale)
+
+    class HostNorm(RMSNorm):
+        pass
+
+    model = Gemma(CONFIG, attention=attention, norm=HostNorm)
+    plain = load_gemma(model.state_dict())
+    assert torch.equal(model(TOKENS, RIGHT_PADDED), plain(TOKENS, RIGHT_PADDED))
+    shapes = ((2, 4, 9, 16), (2, 1, 9, 16), (2, 1, 9, 16), (2, 1, 9, 9))
+    assert seen == [(*shapes, torch.float32, 0.25)] * 3
+    norms = [name for name, module in model.named_modules() if isinstance(module, HostNorm)]
+    assert len(norms) == 2 * CONFIG.layers + 1
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"), [(GEMMA_2B, 2_506_172_416), (GEMMA_7B, 8_537_680_896)]
+)
+def test_released_sizes_are_read_from_the_weights(config: GemmaConfig, parameters: int) -> None:
+    weights = Gemma(config, device="meta").state_dict()
+    assert config_from_state_dict(weights) == config
+    assert sum(weight.numel() for weight in weights.values()) == parameters
+
+
+def test_small_file_has_one_key_head_unless_told() -> None:
+    weights = Gemma(
+        GemmaConfig(61, 32, 48, layers=1, heads=4, kv_heads=2, head_dim=16)
+    ).state_dict()
+    assert config_from_state_dict(weights, head_dim=16).kv_heads == 2
+    assert config_from_state_dict(weights).head_dim == 32
+
+
+def test_head_size_that_does_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="64 rows.*16.*head size 24"):
+        config_from_state_dict(tiny_file(), head_dim=24)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "embed_tokens.weight",
+        "layers.0.self_attn.k_proj.weight",
+        "layers.2.mlp.up_proj.weight",
+        "layers.3.post_attention_layernorm.weight",
+        "norm.weight",
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_missing_key_is_named(key: str, prefix: str) -> None:
+    weights = tiny_file()
+    del weights[key]
+    weights = {prefix + name: weight for name, weight in weights.items()}
+    with pytest.raises(ValueError, match=f'gemma.safetensors is incomplete: "{key}" is missing'):
+        load_gemma(weights, source="gemma.safetensors")
+
+
+def test_missing_layer_is_named() -> None:
+    weights = {key: w for key, w in tiny_file().items() if not key.startswith("layers.1.")}
+    with pytest.raises(ValueError, match=r'"layers.1.self_attn.q_proj.weight" is missing, with 8'):
+        config_from_state_dict(weights)
+
+
+def test_unknown_key_is_named() -> None:
+    weights = tiny_file() | {"layers.0.mlp.router.weight": torch.zeros(1)}
+    with pytest.raises(ValueError, match='unknown key "layers.0.mlp.router.weight"'):
+        to_native(weights)
+
+
+def test_scale_beside_a_quantised_weight_is_kept() -> None:
+    weights = tiny_file() | {"model.layers.0.mlp.up_proj.weight_scale": torch.ones(1)}
+    assert "layers.0.mlp.up_proj.weight_scale" in to_native(weights)
+
+
+def relative(config: transformers.PretrainedConfig) -> dict[str, torch.Tensor]:
+    with torch.device("meta"):
+        return transformers.AutoModelForCausalLM.from_config(config).state_dict()
+
+
+TINY = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+RELATIVES = {
+    "Gemma-2": lambda: relative(transformers.Gemma2Config(vocab_size=256_000, **TINY)),
+    "Gemma-3": lambda: relative(transformers.Gemma3TextConfig(vocab_size=262_208, **TINY)),
+    "LLaMA": lambda: relative(transformers.LlamaConfig(vocab_size=32_000, **TINY)),
+    "Qwen2": lambda: relative(transformers.Qwen2Config(vocab_size=151_936, **TINY)),
+    "T5": lambda: {"encoder.block.0.layer.0.SelfAttention.q.weight": torch.zeros(1)},
+    "CLIP": lambda: {"text_model.embeddings.token_embedding.weight": torch.zeros(1)},
+    "pictures and text": lambda: {"language_model.model.norm.weight": torch.zeros(1)},
+    "an empty file": dict,
+    r'something else \(its first key is "x_embedder.bias"\)': lambda: {
+        "x_embedder.weight": torch.zeros(1),
+        "x_embedder.bias": torch.zeros(1),
+    },
+}
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_other_models_are_refused_by_name(name: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"te.pt is not a Gemma-1 text encoder: .*{name}.*gemma-2b"
+    ):
+        to_native(RELATIVES[name](), source="te.pt")
+
+
+def test_gemma_is_described_with_and_without_prefix() -> None:
+    weights = tiny_file()
+    assert describe(weights) == "Gemma-1"
+    assert describe({"model." + key: weight for key, weight in weights.items()}) == "Gemma-1"
+
+
+@pytest.mark.parametrize("index", [5, -6])
+def test_hidden_state_that_does_not_exist_is_refused(index: int) -> None:
+    with pytest.raises(ValueError, match=f"hidden state {index} does not exist.*4 layers has 5"):
+        Gemma(CONFIG)(TOKENS, hidden_state=index)
+
+
+def test_exactly_one_input_is_needed() -> None:
+    model = Gemma(CONFIG)
+    with pytest.raises(ValueError, match="exactly one"):
+        model()
+    with pytest.raises(ValueError, match="exactly one"):
+        model(TOKENS, embeds=model.embed(TOKENS))
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"heads": 4, "kv_heads": 3, "head_dim": 16}, {"heads": 4, "kv_heads": 1, "head_dim": 15}],
+)
+def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="Gemma"):
+        GemmaConfig(61, 32, 48, layers=1, **sizes)
