@@ -83,7 +83,7 @@ def is_usable() -> bool:
 
 
 def cut_off() -> Path:
-    """A mark that is there while .venv is written to, and stays if that does not come to its end."""
+    """A mark that lies there while .venv is written to, and stays if the writer is killed."""
     return VENV / "installing"
 
 
@@ -104,7 +104,7 @@ def make_venv() -> None:
 
 
 def remove_leftovers() -> None:
-    """Delete what is no longer wanted, also by a set-up that was ended before it could delete it."""
+    """Delete scratch folders, also those of a set-up that was killed before it could."""
     for scratch in HOSTS.glob("scratch-*"):
         shutil.rmtree(scratch)
 

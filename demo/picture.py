@@ -92,9 +92,11 @@ def show(event: dict, graph: dict) -> None:
     data = event["data"]
     if event["type"] == "executing" and data["node"]:
         print(f"  {graph[data['node']]['_meta']['title']}", flush=True)
-    if event["type"] == "progress" and (sys.stdout.isatty() or data["value"] % 10 == 0):
-        end = "\r" if sys.stdout.isatty() and data["value"] < data["max"] else "\n"
-        print(f"    step {data['value']} of {data['max']}", end=end, flush=True)
+    if event["type"] == "progress":
+        ended = data["value"] == data["max"]
+        if ended or sys.stdout.isatty():
+            end = "\n" if ended else "\r"
+            print(f"    step {data['value']} of {data['max']}", end=end, flush=True)
 
 
 def moved(picture: Path, target: Path) -> Path:

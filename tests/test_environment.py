@@ -74,6 +74,12 @@ def test_only_an_installation_cut_off_starts_afresh(installed, tmp_path, monkeyp
     assert environment.is_usable() is not left
 
 
+def test_python_that_cannot_make_environments_is_told_what_to_install(monkeypatch):
+    monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="virtual environments.*apt-get install python3-venv"):
+        environment.make_venv()
+
+
 def test_altered_archive_is_refused(tmp_path):
     archive = tmp_path / "comfy.tar.gz"
     archive.write_bytes(b"other bytes")

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+
 from lumina_next.lumina import rope
 from lumina_next.lumina.checkpoints import load_next_dit
 from lumina_next.lumina.config import NextDiTConfig
 from lumina_next.lumina.model import NextDiT, time_features
 from lumina_next.lumina.options import ForwardOptions
-from torch import nn
 
 CONFIG = NextDiTConfig(dim=48, layers=2, heads=4, kv_heads=2, caption_dim=20, ffn_dim=64)
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lumina_next.lumina.patches import patchify, unpatchify
 
 

@@ -1,6 +1,7 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lumina_next.lumina.prompt import additive_mask, masked_mean, padding_mask
 
 

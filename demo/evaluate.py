@@ -1,0 +1,85 @@
+"""How much of a caption the demonstration model draws, over captions that it never saw.
+
+    python -m demo.evaluate --count 240
+
+Scenes are those that training holds back (scenes.is_held_out), half with one thing and half with
+two, each described in the main phrasing. Pictures come from demo/generate.py with the shipped
+weights and are read back by reading.py.
+"""
+
+import argparse
+import json
+import os
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .generate import MODELS, Demo
+from .reading import exact, read, score
+from .scenes import Scene, main_caption, sample_held_out_scene
+
+BATCH = 20
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of `pictures` pictures: how many attributes are right, and how many pictures throughout."""
+
+    pictures: int
+    right: int
+    attributes: int
+    exact: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.right / self.attributes:6.1%} of attributes, "
+            f"{self.exact / self.pictures:6.1%} of pictures exact ({self.pictures} pictures)"
+        )
+
+
+def held_out_scenes(count: int, things: int, seed: int) -> list[Scene]:
+    rng = random.Random(seed)
+    return [sample_held_out_scene(rng, things) for _ in range(count)]
+
+
+def evaluate(demo: Demo, wanted: list[Scene], **settings: float) -> Share:
+    """Draw every scene from its caption and read it back."""
+    right = attributes = whole = 0
+    for start in range(0, len(wanted), BATCH):
+        batch = wanted[start : start + BATCH]
+        pictures = demo.draw([main_caption(scene) for scene in batch], seed=start, **settings)
+        for scene, picture in zip(batch, pictures, strict=True):
+            reading = read(picture)
+            found = score(scene, reading)
+            right, attributes = right + found[0], attributes + found[1]
+            whole += exact(scene, reading)
+    return Share(len(wanted), right, attributes, whole)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=240, help="captions in all")
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--cfg", type=float, default=4.0)
+    parser.add_argument("--size", type=int, default=128, help="side of a picture in pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", type=Path, default=MODELS)
+    parser.add_argument("--json", type=Path, help="write the numbers here as well")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    demo, results = Demo(args.models), {}
+    print(f"Euler, {args.steps} steps, cfg {args.cfg:g}, {args.size} px")
+    for things, name in [(1, "one thing"), (2, "two things")]:
+        wanted = held_out_scenes(args.count // 2, things, args.seed)
+        share = evaluate(demo, wanted, size_px=args.size, steps=args.steps, cfg=args.cfg)
+        print(f"{name:10} {share}", flush=True)
+        results[name] = vars(share)
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
