@@ -12,13 +12,12 @@ in the formats users have: native bfloat16 safetensors, the tokenizer in the tex
 
 import argparse
 import copy
-import json
+import hashlib
 import math
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -110,11 +109,12 @@ def encoded_scenes(
         latents = torch.load(path, weights_only=True)
         if len(latents) == count:
             return drawn, latents
-    encoder, latents, started = autoencoder.load(vae), [], time.monotonic()
+    encoder = autoencoder.load(vae).to(memory_format=torch.channels_last)
+    latents, started = [], time.monotonic()
     for start in range(0, count, 50):
         pictures = np.stack([scenes.draw(s, size_px, rng) for s in drawn[start : start + 50]])
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+            batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255  # channels last
             latents.append(encoder.encode(batch).half())
         if start % 2000 == 0:
             print(f"encoded {start} of {count}, {time.monotonic() - started:.0f} s", flush=True)
@@ -217,15 +217,14 @@ class Trainer:
         print(f"going on from step {self.step}, {self.elapsed:.0f} s", flush=True)
 
 
-def export(pair: Pair, spiece: bytes, folder: Path) -> None:
+def export(pair: Pair, spiece: bytes, size_px: int, folder: Path) -> None:
     """Save both models as users have them: bfloat16, released names, tokenizer inside."""
     dit = to_file_keys({k: v.bfloat16().contiguous() for k, v in pair.dit.state_dict().items()})
     gemma = {f"model.{k}": v.bfloat16().contiguous() for k, v in pair.gemma.state_dict().items()}
     gemma["spiece_model"] = torch.frombuffer(bytearray(spiece), dtype=torch.uint8)
-    about = {"demo": json.dumps({"next_dit": asdict(pair.dit.config)})}
+    about = {"trained_size_px": str(size_px)}
     for kind, state_dict in [("diffusion_models", dit), ("text_encoders", gemma)]:
         target = folder / kind / NAME
-        target.parent.mkdir(parents=True, exist_ok=True)
         write(target, lambda temporary, sd=state_dict: save_file(sd, temporary, about))
         print(f"saved {kind}/{NAME}, {target.stat().st_size / 1e6:.1f} MB")
 
@@ -254,12 +253,14 @@ def main() -> None:
 
     spiece = train_tokenizer()
     tokenizer = Tokenizer(spiece)
-    encoded = args.checkpoints / f"latents-{args.size}.pt"
-    drawn, latents = encoded_scenes(encoded, args.scenes, args.size, args.models / "vae" / NAME)
+    vae = args.models / "vae" / NAME
+    digest = hashlib.sha256(vae.read_bytes()).hexdigest()[:8]  # another VAE, other latents
+    encoded = args.checkpoints / f"latents-{args.size}-{digest}.pt"
+    drawn, latents = encoded_scenes(encoded, args.scenes, args.size, vae)
     pair = Pair(len(tokenizer))
     trainer = Trainer(pair, args.learning_rate, 60 * args.minutes, args.checkpoints / "pair.pt")
     trainer.run(batches(drawn, latents, tokenizer, args.batch, seed=trainer.step))
-    export(trainer.average, spiece, args.models)
+    export(trainer.average, spiece, args.size, args.models)
 
 
 if __name__ == "__main__":
