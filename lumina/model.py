@@ -167,6 +167,8 @@ class JointAttention(nn.Module):
         )
         q, k = q.transpose(1, 2), k.transpose(1, 2)  # (B, heads, L, head_dim)
         v = self._kv_heads(self.wv(x))
+        if options.cells is not None:
+            k, v = options.cells.pooled(k), options.cells.pooled(v)
         k_y = self._kv_heads(self.ky_norm(self.wk_y(caption)))
         v_y = self._kv_heads(self.wv_y(caption))
 
@@ -321,6 +323,6 @@ class NextDiT(nn.Module):
         options: ForwardOptions,
     ) -> Tensor:
         """All layers in order; a host overrides this to let its patches see each one."""
-        for block in self.layers:
-            x = block(x, caption, mask, condition, options)
+        for index, block in enumerate(self.layers):
+            x = block(x, caption, mask, condition, options.for_layer(index))
         return x

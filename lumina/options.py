@@ -1,8 +1,10 @@
 """What one run may change about a forward pass. Handed to `NextDiT.forward`, never stored on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
+
+from .context_drop import Cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,10 +15,20 @@ class ForwardOptions:
         None takes the trained frequencies for the latent's own size.
     self_attention_scale: softmax scale of self-attention; None is 1 / sqrt(head_dim).
         Cross-attention always keeps 1 / sqrt(head_dim).
+    cells: in which cells self-attention averages its keys and values; None averages nothing.
+    dropping: the layers that do so.
     """
 
     rotation: Tensor | None = None
     self_attention_scale: float | None = None
+    cells: Cells | None = None
+    dropping: frozenset[int] = frozenset()
+
+    def for_layer(self, index: int) -> "ForwardOptions":
+        """These options as one layer sees them: without cells unless it drops."""
+        if self.cells is None or index in self.dropping:
+            return self
+        return replace(self, cells=None)
 
     def attended(self, out: Tensor) -> Tensor:
         """What attention gives (B, L, D) before its output projection; a host may patch it here."""

@@ -1,0 +1,66 @@
+"""Context drop: self-attention over fewer keys and values early in sampling.
+
+Keys and values are averaged over cells of r x r tokens of the grid; queries stay whole, so that
+every token is still written. At t = 0 (noise) every layer drops, at the end of the range none,
+and in between the share of dropping layers falls linearly. Lumina-Next, arXiv:2406.18583; no
+released code has it.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+ORDERS = ("first", "last", "spread")
+
+
+@dataclass(frozen=True)
+class ContextDrop:
+    """Which layers drop by how much, and when.
+
+    factor: r, tokens along a cell's side; 1 drops nothing. until: time t in (0, 1] from which no
+    layer drops. order: which layers drop longest: the first, the last, or ones spread evenly.
+    Raises ValueError for a setting out of range.
+    """
+
+    factor: int = 2
+    until: float = 1.0
+    order: str = "first"
+
+    def __post_init__(self) -> None:
+        if self.factor < 1:
+            raise ValueError(f"context drop needs cells of at least 1 token, got {self.factor}")
+        if not 0 < self.until <= 1:
+            raise ValueError(f"context drop ends at a time in (0, 1], got {self.until}")
+        if self.order not in ORDERS:
+            raise ValueError(f'context drop orders layers {ORDERS}, got "{self.order}"')
+
+    def layers(self, t: float, count: int) -> frozenset[int]:
+        """The layers of `count` that drop at time `t`."""
+        dropping = round(count * max(0.0, 1 - t / self.until))
+        if self.factor == 1 or dropping == 0:
+            return frozenset()
+        if self.order == "spread":
+            return frozenset(i * count // dropping for i in range(dropping))
+        first = 0 if self.order == "first" else count - dropping
+        return frozenset(range(first, first + dropping))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The grid of one forward pass cut into cells of factor x factor tokens."""
+
+    height: int
+    width: int
+    factor: int
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Mean of each cell of `x` (B, heads, height * width, C): (B, heads, cells, C).
+
+        Cells at the right and bottom edge may be smaller.
+        """
+        grid = x.transpose(-1, -2).unflatten(-1, (self.height, self.width))
+        cells = F.avg_pool2d(
+            grid.flatten(0, 1), self.factor, ceil_mode=True, count_include_pad=False
+        )
+        return cells.flatten(2).transpose(-1, -2).unflatten(0, x.shape[:2])
