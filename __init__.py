@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .nodes import LuminaNextExtension
 
+WEB_DIRECTORY = "./web"  # help pages
+
 
 async def comfy_entrypoint() -> LuminaNextExtension:
     """The pack's nodes, as ComfyUI asks for them.
