@@ -8,7 +8,10 @@ vae_scale + vae_shift, and the SDXL latent format then hands the diffusion model
 Both are measured at the end of training so that the diffusion model's values have mean 0 and
 standard deviation 1: vae_scale = 0.13025 * std, vae_shift = -mean / vae_scale.
 
-    python -m demo.autoencoder --minutes 12 --out demo/models/vae/lumina-next-demo.safetensors
+    python -m demo.autoencoder --minutes 34 --out demo/models/vae/lumina-next-demo.safetensors
+
+With --decoder-only the encoder of that file stays as it is, so that latents, and a diffusion model
+trained on them, keep their meaning while pictures get sharper.
 """
 
 from __future__ import annotations
@@ -26,9 +29,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .saving import save_weights, write_whole
 from .scenes import (
     PLACES,
     Scene,
@@ -117,24 +121,17 @@ def load(path: str | os.PathLike) -> Autoencoder:
 def save(autoencoder: Autoencoder, path: str | os.PathLike) -> None:
     """Writes float16 safetensors; the two scalars stay float32, as rounding them shifts latents."""
     weights = {
-        key: (value if value.ndim == 0 else value.half()).contiguous()
+        key: value if value.ndim == 0 else value.half()
         for key, value in autoencoder.state_dict().items()
     }
-    _write_whole(Path(path), lambda unfinished: save_file(weights, unfinished))
-
-
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    write(unfinished)
-    os.replace(unfinished, path)
+    save_weights(weights, Path(path))
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How the autoencoder is trained; the picture sizes are in pixels."""
 
-    minutes: float = 12.0
+    minutes: float = 34.0
     size: int = 128
     crop: int = 64
     # Crops teach edges and colours at a fraction of the cost; whole pictures come last.
@@ -205,7 +202,8 @@ def loss_of(autoencoder: Autoencoder, pictures: Tensor, noise: float) -> Tensor:
         # The diffusion model's latents are never exact: the decoder learns to forgive small errors.
         strength = noise * torch.rand(len(latents), 1, 1, 1)
         rebuilt = autoencoder.taesd_decoder(latents + strength * torch.randn_like(latents)).float()
-    return _rebuilding_loss(rebuilt, pictures) + _latent_penalty(latents)
+    loss = _rebuilding_loss(rebuilt, pictures)
+    return loss + _latent_penalty(latents) if latents.requires_grad else loss
 
 
 def _rebuilding_loss(rebuilt: Tensor, pictures: Tensor) -> Tensor:
@@ -242,11 +240,18 @@ def initialise(autoencoder: Autoencoder) -> None:
 class Training:
     """One run, bounded by time: its model, the average of its weights and how long it has run."""
 
-    def __init__(self, recipe: Recipe, checkpoint: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, checkpoint: Path, keeping: Autoencoder | None = None
+    ) -> None:
+        """`keeping`: an autoencoder whose encoder and latents are not to change."""
         torch.manual_seed(recipe.seed)
-        self.recipe, self.checkpoint = recipe, checkpoint
-        self.model = Autoencoder().to(memory_format=torch.channels_last)
-        initialise(self.model)
+        self.recipe, self.checkpoint, self.decoder_only = recipe, checkpoint, keeping is not None
+        self.model = keeping or Autoencoder()
+        if keeping is None:
+            initialise(self.model)
+        self.model.to(memory_format=torch.channels_last)
+        self.model.taesd_encoder.requires_grad_(not self.decoder_only)
+        self.model.taesd_decoder.requires_grad_(True)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), betas=(0.9, 0.99), weight_decay=1e-3
@@ -270,8 +275,9 @@ class Training:
                 saved = self.seconds
                 self._save_checkpoint()
         self._save_checkpoint()
-        scenes = drawn_pictures(sample_training_scene, 512, self.recipe.size)
-        normalise_latents(self.average, scenes)
+        if not self.decoder_only:
+            scenes = drawn_pictures(sample_training_scene, 512, self.recipe.size)
+            normalise_latents(self.average, scenes)
         return self.average
 
     def _train_step(self, progress: float) -> float:
@@ -294,7 +300,8 @@ class Training:
         # Early on the average follows closely, else the random start weighs on it for long.
         weight = 1 - min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         averaged, current = list(self.average.parameters()), list(self.model.parameters())
-        torch._foreach_lerp_(averaged, current, weight)
+        trained = [(a, c) for a, c in zip(averaged, current, strict=True) if c.requires_grad]
+        torch._foreach_lerp_(*map(list, zip(*trained, strict=True)), weight)
 
     def _report(self, loss: float) -> None:
         pictures = drawn_pictures(sample_held_out_scene, 16, self.recipe.size)
@@ -312,7 +319,7 @@ class Training:
             "seconds": self.seconds,
             "step": self.step,
         }
-        _write_whole(self.checkpoint, lambda unfinished: torch.save(state, unfinished))
+        write_whole(self.checkpoint, lambda unfinished: torch.save(state, unfinished))
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True)
@@ -343,17 +350,20 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=Recipe.minutes)
     parser.add_argument("--size", type=int, default=Recipe.size, help="picture side in pixels")
     parser.add_argument("--out", type=Path, required=True, help="the safetensors file to write")
+    parser.add_argument("--decoder-only", action="store_true", help="keep the encoder of --out")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        default=Path("demo/checkpoints/autoencoder.pt"),
         help="an unfinished run is continued from here",
     )
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     recipe = Recipe(minutes=chosen.minutes, size=chosen.size)
-    autoencoder = Training(recipe, chosen.checkpoint).run()
+    name = "decoder.pt" if chosen.decoder_only else "autoencoder.pt"
+    checkpoint = chosen.checkpoint or Path("demo/checkpoints") / name
+    keeping = load(chosen.out) if chosen.decoder_only else None
+    autoencoder = Training(recipe, checkpoint, keeping).run()
     save(autoencoder, chosen.out)
     pictures = drawn_pictures(sample_held_out_scene, 200, recipe.size, seed=2)
     quality = rebuilding_psnr_db(load(chosen.out), pictures)

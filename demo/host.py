@@ -139,6 +139,13 @@ class Host:
         return "\n".join(text.splitlines()[-lines:])
 
     @property
+    def process_id(self) -> int:
+        """The running server's. Raises RuntimeError outside the `with` block."""
+        if self._process is None:
+            raise RuntimeError("ComfyUI is not running.")
+        return self._process.pid
+
+    @property
     def models(self) -> Path:
         """Where model files go, by kind: `models / "diffusion_models"` and so on."""
         return self.base / "models"

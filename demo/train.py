@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lumina.checkpoints import to_file_keys
@@ -33,6 +32,7 @@ from lumina.model import HeadGate, NextDiT
 
 from . import autoencoder, scenes
 from .generate import MODELS, NAME
+from .saving import save_weights, write_whole
 from .tokenizer import Tokenizer, train_tokenizer
 
 FOLDER = Path(__file__).parent
@@ -119,7 +119,7 @@ def encoded_scenes(
         if start % 2000 == 0:
             print(f"encoded {start} of {count}, {time.monotonic() - started:.0f} s", flush=True)
     latents = torch.cat(latents)
-    write(path, lambda temporary: torch.save(latents, temporary))
+    write_whole(path, lambda unfinished: torch.save(latents, unfinished))
     return drawn, latents
 
 
@@ -207,7 +207,7 @@ class Trainer:
             "step": self.step,
             "elapsed": self.elapsed,
         }
-        write(self.checkpoint, lambda temporary: torch.save(state, temporary))
+        write_whole(self.checkpoint, lambda unfinished: torch.save(state, unfinished))
 
     def _restore(self, state: dict) -> None:
         self.pair.load_state_dict(state["pair"])
@@ -219,22 +219,14 @@ class Trainer:
 
 def export(pair: Pair, spiece: bytes, size_px: int, folder: Path) -> None:
     """Save both models as users have them: bfloat16, released names, tokenizer inside."""
-    dit = to_file_keys({k: v.bfloat16().contiguous() for k, v in pair.dit.state_dict().items()})
-    gemma = {f"model.{k}": v.bfloat16().contiguous() for k, v in pair.gemma.state_dict().items()}
+    dit = to_file_keys({k: v.bfloat16() for k, v in pair.dit.state_dict().items()})
+    gemma = {f"model.{k}": v.bfloat16() for k, v in pair.gemma.state_dict().items()}
     gemma["spiece_model"] = torch.frombuffer(bytearray(spiece), dtype=torch.uint8)
     about = {"trained_size_px": str(size_px)}
     for kind, state_dict in [("diffusion_models", dit), ("text_encoders", gemma)]:
         target = folder / kind / NAME
-        write(target, lambda temporary, sd=state_dict: save_file(sd, temporary, about))
+        save_weights(state_dict, target, about)
         print(f"saved {kind}/{NAME}, {target.stat().st_size / 1e6:.1f} MB")
-
-
-def write(path: Path, save: Callable[[Path], None]) -> None:
-    """Save under a temporary name, then rename: a stopped run leaves the old file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    save(temporary)
-    os.replace(temporary, path)
 
 
 def main() -> None:

@@ -136,6 +136,7 @@ def load_text_encoder_file(path: str, options: Options, disable_dynamic: bool = 
     native = gemma.to_native(weights, source=source)
     config = _gemma_config(native, Path(path), metadata)
     tokens = open_tokenizer(parts(TEXT_ENCODERS, Path(path))[0], weights, config.vocab_size)
+    _check_shapes(native, config, source)
     target = comfy.supported_models_base.ClipTarget(HostTokenizer, HostTextEncoder)
     target.params = {"config": config}
     clip = CLIP(
@@ -158,12 +159,23 @@ def load_text_encoder_patcher(
     return load_text_encoder_file(path, options, disable_dynamic).patcher
 
 
+def _check_shapes(native: Weights, config: gemma.GemmaConfig, source: str) -> None:
+    """Raise ValueError for a tensor that does not fit; the host may take it and fail much later."""
+    for key, example in gemma.Gemma(config, device="meta").state_dict().items():
+        is_packed = native[key].dtype == torch.uint8
+        if native[key].shape != example.shape and not is_packed:
+            raise ValueError(
+                f'{source} does not fit together: "{key}" is {tuple(native[key].shape)} where the '
+                f"rest of the file asks for {tuple(example.shape)}. Download it again."
+            )
+
+
 def _text_options(native: Weights) -> dict[str, object]:
     quantisation = comfy.utils.detect_layer_quantization(native, "")
     if quantisation:
         return {"quantization_metadata": quantisation}
     dtype = comfy.utils.weight_dtype(native)
-    # The host would turn bfloat16 into float16, which rounds; float32 it may halve.
+    # Left to itself the host makes float16 of all, which loses bfloat16's smallest numbers.
     return {} if dtype == torch.float32 else {"dtype": dtype}
 
 

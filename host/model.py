@@ -5,7 +5,7 @@ velocity = picture - noise. Hence t = 1 - sigma and a sign; nothing else differs
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import comfy.conds
 import comfy.latent_formats
@@ -15,14 +15,15 @@ import comfy.model_prefetch
 import comfy.patcher_extension
 import comfy.supported_models_base
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..lumina import key_names, prompt
 from ..lumina.config import NextDiTConfig
 from ..lumina.model import Block, NextDiT
 from .attention import CastingHeadGate, image_attention, rotate
-from .options import HostForwardOptions, Step, forward_options, patches, positions
+from .conditioning import PaddedSequence, caption_mask, check_caption, check_latent
+from .options import HostForwardOptions, Step, patches, positions
+from .settings import forward_options
 
 # The host's figure for Lumina-Image 2.0, which has the width and patches of Lumina-Next 2B.
 MEMORY_USAGE_FACTOR = 1.4
@@ -105,70 +106,56 @@ class HostNextDiT(NextDiT):
         for index, block in enumerate(self.layers):
             comfy.model_prefetch.prefetch_queue_pop(queue, x.device, block)
             host["block_index"] = index
-            seen = {
-                "img": x,
-                "img_input": first,
-                "txt": caption,
-                "vec": condition,
-                "pe": options.rotation,
-                "attn_mask": mask,
-                "x": options.latent,
-                "block_index": index,
-                "transformer_options": host,
-            }
-            x = _run_block(block, seen, options)
+            own = options.for_layer(index)
+            if _is_patched(index, host):
+                x = _run_patched(index, block, x, first, caption, mask, condition, own)
+            else:
+                x = block(x, caption, mask, condition, own)
         comfy.model_prefetch.prefetch_queue_pop(queue, x.device, None)
         return x
 
 
-def _run_block(block: Block, seen: dict[str, object], options: HostForwardOptions) -> Tensor:
+def _is_patched(index: int, host: Mapping[str, object]) -> bool:
+    return _replacement(index, host) is not None or bool(patches(host, "double_block"))
+
+
+def _replacement(index: int, host: Mapping[str, object]) -> Callable | None:
+    return host.get("patches_replace", {}).get("dit", {}).get(("double_block", index))
+
+
+def _run_patched(
+    index: int,
+    block: Block,
+    x: Tensor,
+    first: Tensor,
+    caption: Tensor,
+    mask: Tensor | None,
+    condition: Tensor,
+    options: HostForwardOptions,
+) -> Tensor:
     """One layer between the patches of other nodes, which read and return dicts like `seen`."""
-    host, index = options.transformer_options, seen["block_index"]
+    host = options.transformer_options
+    seen = {
+        "img": x,
+        "img_input": first,
+        "txt": caption,
+        "vec": condition,
+        "pe": options.rotation,
+        "attn_mask": mask,
+        "x": options.latent,
+        "block_index": index,
+        "transformer_options": host,
+    }
 
     def original(args: Mapping[str, object]) -> dict[str, object]:
         out = block(args["img"], args["txt"], args["attn_mask"], args["vec"], options)
         return {"img": out, "txt": args["txt"]}
 
-    replacement = host.get("patches_replace", {}).get("dit", {}).get(("double_block", index))
+    replacement = _replacement(index, host)
     out = replacement(seen, {"original_block": original}) if replacement else original(seen)
     for patch in patches(host, "double_block"):
         out = {**out, **patch({**seen, "img": out["img"]})}
     return out["img"]
-
-
-class PaddedSequence(comfy.conds.CONDRegular):
-    """Conditioning (B, S, ...) that joins others of any length by padding with zeros.
-
-    This is what lets prompt and negative prompt share one forward pass.
-    """
-
-    def can_concat(self, other: "PaddedSequence") -> bool:
-        same_features = self.cond.shape[2:] == other.cond.shape[2:]
-        return same_features and self.cond.device == other.cond.device
-
-    def concat(self, others: "list[PaddedSequence]") -> Tensor:
-        sequences = [self.cond, *(other.cond for other in others)]
-        length = max(sequence.shape[1] for sequence in sequences)
-        return torch.cat([_with_length(sequence, length, 0) for sequence in sequences])
-
-
-def _with_length(sequence: Tensor, length: int, fill: int) -> Tensor:
-    missing = length - sequence.shape[1]
-    if missing <= 0:
-        return sequence[:, :length]
-    unpadded_axes = (0, 0) * (sequence.ndim - 2)
-    return F.pad(sequence, (*unpadded_axes, 0, missing), value=fill)
-
-
-def caption_mask(caption: Tensor, mask: Tensor | None) -> Tensor:
-    """Integer mask (B, S) of `caption` (B, S, D): 1 for a token; integer, or the host casts it.
-
-    Nodes that join prompts lengthen the features and leave the mask of the first: what was added
-    counts as tokens.
-    """
-    if mask is None:
-        return torch.ones(caption.shape[:2], dtype=torch.long)
-    return _with_length(mask.reshape(mask.shape[0], -1).long().cpu(), caption.shape[1], 1)
 
 
 class LuminaNext(comfy.model_base.BaseModel):
@@ -236,7 +223,9 @@ class LuminaNext(comfy.model_base.BaseModel):
         size, config = self.diffusion_model.patch_size, self.diffusion_model.config
         height, width, *frame_tokens = (-(-n // size) for n in (*x.shape[-2:], *frame))
         rows, columns = positions(height, width, transformer_options)
-        return Step(sigma, rows, columns, tuple(frame_tokens), config.head_dim, x.device)
+        return Step(
+            sigma, rows, columns, tuple(frame_tokens), config.layers, config.head_dim, x.device
+        )
 
     def load_model_weights(
         self, sd: dict[str, Tensor], unet_prefix: str = "", assign: bool = False
@@ -256,51 +245,6 @@ class LuminaNext(comfy.model_base.BaseModel):
                 f'"{found.unexpected_keys[0]}" in the weights is no part of a Lumina-Next model.'
             )
         return self
-
-
-def check_latent(latent: Tensor, channels: int) -> None:
-    """Raise ValueError for a latent that no VAE of this model's family made."""
-    if latent.ndim != 4 or latent.shape[1] != channels:
-        raise ValueError(
-            f"The LATENT has the shape {tuple(latent.shape)}, a Lumina-Next model needs "
-            f"{channels} channels of rows and columns. It was made with the VAE of another kind "
-            "of model: encode the picture with an SDXL VAE (an SD 1.5 VAE for a model trained on "
-            'one), or use "Empty Latent Image".'
-        )
-
-
-TEXT_ENCODERS = {
-    768: "CLIP-L, or T5-Base",
-    1024: "T5-Large, or OpenCLIP-H",
-    2048: "Gemma-2B",
-    2304: "Gemma-2 2B, the one of Lumina-Image 2.0",
-    2560: "Gemma-3 4B, or Qwen3-4B",
-    3072: "Gemma-7B",
-    4096: "T5-XXL, or LLaMA-2-7B",
-}
-SDXL_POOLED_DIM = 1280
-
-
-def check_caption(caption: Tensor | None, dim: int, conditioning: Mapping[str, object]) -> None:
-    """Raise ValueError for a prompt that another text encoder wrote than the model's own."""
-    advice = 'Encode the prompt with "CLIP Text Encode" and "Load Lumina-Next Text Encoder".'
-    if caption is None:
-        raise ValueError(f"The CONDITIONING holds no encoded prompt. {advice}")
-    found = caption.shape[-1]
-    if found != dim:
-        raise ValueError(
-            f"The text encoder gives {found} features per token{_guess(found)}; this model was "
-            f"trained with {dim}{_guess(dim)}. {advice}"
-        )
-    pooled = conditioning.get("pooled_output")
-    # SDXL's two CLIPs together are as wide as Gemma-2B; its pooled vector gives them away.
-    is_sdxl = conditioning.get("attention_mask") is None and pooled is not None
-    if is_sdxl and found == 2048 and pooled.shape[-1] == SDXL_POOLED_DIM:
-        raise ValueError(f"The prompt was encoded by SDXL's text encoders, not Gemma-2B. {advice}")
-
-
-def _guess(dim: int) -> str:
-    return f" ({TEXT_ENCODERS[dim]})" if dim in TEXT_ENCODERS else ""
 
 
 class LuminaNextConfig(comfy.supported_models_base.BASE):

@@ -1,21 +1,17 @@
-"""How a run's settings reach the model.
+"""What one model call is about to compute, and the options it takes into the network.
 
-A node writes a frozen object under `transformer_options["lumina_next"]` of a cloned MODEL. Once per
-model call, outside anything that may be compiled, it is asked for that call's `ForwardOptions`;
-torch.compile drops its guards on `transformer_options`, so nothing may be decided from there later.
+`Step` is what a run's settings (see `settings`) know when they decide; `HostForwardOptions` carries
+their decision, and what other nodes hung on the model, to where the network reads it.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..lumina import rope
 from ..lumina.options import ForwardOptions
-
-SETTINGS = "lumina_next"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +27,7 @@ class Step:
     rows: Tensor
     columns: Tensor
     frame: tuple[int, int]
+    layers: int
     head_dim: int
     device: torch.device
 
@@ -39,11 +36,14 @@ class Step:
         """Lumina's time, 0 noise, 1 picture. Waits for an accelerator: ask only when needed."""
         return 1.0 - float(self.sigma.flatten()[0])
 
-
-class RunSettings(Protocol):
-    """What may stand under `transformer_options["lumina_next"]`."""
-
-    def forward_options(self, step: Step) -> ForwardOptions: ...
+    def trained_rotation(self) -> Tensor:
+        """The RoPE table of the frequencies as trained, where the tokens stand."""
+        height, width = len(self.rows), len(self.columns)
+        in_place = (torch.arange(n, dtype=torch.float32) for n in (height, width))
+        if all(map(torch.equal, (self.rows, self.columns), in_place)):
+            return rope.trained_table(height, width, self.head_dim, self.device)
+        frequency = rope.frequencies(self.head_dim)
+        return rope.rotation_table_at(self.rows, self.columns, frequency, frequency, self.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,17 +83,3 @@ def positions(
         )
 
     return axis(height, "y"), axis(width, "x")
-
-
-def forward_options(step: Step, transformer_options: Mapping[str, object]) -> ForwardOptions:
-    """The options of one model call: the run's settings, or the model as trained."""
-    settings: RunSettings | None = transformer_options.get(SETTINGS)
-    if settings is not None:
-        return settings.forward_options(step)
-    if not transformer_options.get("rope_options"):
-        size = len(step.rows), len(step.columns)
-        return ForwardOptions(rope.trained_table(*size, step.head_dim, step.device))
-    frequency = rope.frequencies(step.head_dim)
-    return ForwardOptions(
-        rope.rotation_table_at(step.rows, step.columns, frequency, frequency, step.device)
-    )

@@ -6,6 +6,7 @@ text, no end token, at most 256 tokens in all.
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from ..lumina.prompt import MAX_TOKENS
 NAME = "gemma_2b"
 BEGIN, PAD = 2, 0
 UNLIMITED = 99_999_999
+_SPACE_BEFORE_GROUP = re.compile(r"(?<!\s)(\s+)(\(+)")
 
 
 class Tokens(Protocol):
@@ -191,6 +193,9 @@ class GemmaTokenizer(comfy.sd1_clip.SDTokenizer):
         self, text: str, return_word_ids: bool = False, **kwargs: object
     ) -> list[list[tuple]]:
         """(token, weight[, word]) of each token, cut after 256 as in training, with a warning."""
+        # The host tokenizes "a ", "red", " cat" of "a (red:1.3) cat" one by one, and in Gemma's
+        # vocabulary a space belongs to the word after it: inside, "red" stays the same token.
+        text = _SPACE_BEFORE_GROUP.sub(r"\2\1", text)
         batches = super().tokenize_with_weights(text, return_word_ids, **kwargs)
         for batch in batches:
             if len(batch) > MAX_TOKENS:

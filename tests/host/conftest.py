@@ -89,8 +89,7 @@ def host():
     import folder_paths
     import nodes
 
-    for kind in ("diffusion_models", "text_encoders", "vae", "loras", "checkpoints"):
-        (BASE / "models" / kind).mkdir(parents=True, exist_ok=True)
+    make_model_folders(BASE / "models")
     for directory in (folder_paths.get_output_directory(), folder_paths.get_input_directory()):
         Path(directory).mkdir(exist_ok=True)
     asyncio.run(nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))
@@ -113,4 +112,10 @@ async def register_pack(nodes):
 def server(tmp_path_factory):
     """ComfyUI as users run it: a demo.host.Host, started once for the session. `server.url`."""
     with Host(tmp_path_factory.mktemp("server")) as running:
+        make_model_folders(running.models)
         yield running
+
+
+def make_model_folders(models):
+    for kind in ("diffusion_models", "text_encoders", "vae", "loras", "checkpoints"):
+        (models / kind).mkdir(parents=True, exist_ok=True)

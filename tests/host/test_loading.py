@@ -1,28 +1,16 @@
-"""Loaded files behave as MODEL and CLIP should: same pictures as plain torch, whatever the format.
+"""Files become MODEL: every format, dtype and folder gives the pictures of plain torch, or words.
 
-The oracle is `lumina.model.NextDiT` on torch's own layers, stepped by Euler's rule in this file, and
-transformers for the text encoder. All weights are random and tiny; float32 throughout.
+The nodes and the lists they show are tested here too.
 """
 
-import dataclasses
-import io
-import json
-import logging
-import time
-
 import pytest
-import sentencepiece
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from lumina_next.lumina import key_names, prompt
-from lumina_next.lumina.config import NextDiTConfig
-from lumina_next.lumina.model import NextDiT
-
-CONFIG = NextDiTConfig(dim=32, layers=3, heads=4, kv_heads=2, caption_dim=24, ffn_dim=88)
-SHARDS = ("weights-00001-of-00002.safetensors", "weights-00002-of-00002.safetensors")
+from lumina_next.tests.host import tiny
+from lumina_next.tests.host.tiny import assert_same_picture, euler, ksampler, plain_model
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,49 +28,19 @@ def inference():
         yield
 
 
-@pytest.fixture(scope="module")
-def diffusers_weights():
-    """A random model of diffusers, both its queries the same as its conversion leaves them."""
-    from diffusers import LuminaNextDiT2DModel  # seconds to import
-
-    torch.manual_seed(0)
-    model = LuminaNextDiT2DModel(
-        sample_size=16, hidden_size=32, num_layers=3, num_attention_heads=4, num_kv_heads=2,
-        multiple_of=8, cross_attention_dim=24, qk_norm=True, norm_eps=1e-5,
-    )  # fmt: skip
-    for name, parameter in model.named_parameters():
-        torch.nn.init.normal_(parameter, mean=float("norm" in name), std=0.1)
-    for layer in model.layers:
-        layer.attn2.to_q.load_state_dict(layer.attn1.to_q.state_dict())
-        layer.attn2.norm_q.load_state_dict(layer.attn1.norm_q.state_dict())
-    return {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
+@pytest.fixture
+def weights():
+    return tiny.weights()
 
 
-@pytest.fixture(scope="module")
-def weights(diffusers_weights):
-    """The same under the released names."""
-    return key_names.to_native(diffusers_weights)
+@pytest.fixture
+def folder(host):
+    return tiny.write_models(host)
 
 
-@pytest.fixture(scope="module")
-def folder(host, weights, diffusers_weights):
-    """The same model in several formats in models/diffusion_models."""
-    folder = host.models / "diffusion_models"
-    save_file(weights, folder / "native.safetensors")
-    torch.save(weights, folder / "consolidated.00-of-01.pth")
-    save_file(diffusers_weights, folder / "diffusers.safetensors")
-    save_shards(weights, folder / "sharded")
-    return folder
-
-
-def save_shards(weights, folder):
-    folder.mkdir(exist_ok=True)
-    keys = list(weights)
-    halves = keys[: len(keys) // 2], keys[len(keys) // 2 :]
-    for name, half in zip(SHARDS, halves, strict=True):
-        save_file({key: weights[key] for key in half}, folder / name)
-    index = {key: name for name, half in zip(SHARDS, halves, strict=True) for key in half}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+@pytest.fixture
+def encoders(host):
+    return tiny.write_gemma(host)
 
 
 @pytest.fixture
@@ -92,92 +50,205 @@ def load(folder):
     return loading.load_model
 
 
-def plain_model(weights):
-    model = NextDiT(CONFIG)
-    model.load_state_dict(key_names.to_module_keys(weights))
-    return model.eval()
-
-
-def conditioning(tokens, seed, mask=None):
-    torch.manual_seed(seed)
-    caption = torch.randn(1, tokens, CONFIG.caption_dim)
-    return [[caption, {"attention_mask": torch.ones(1, tokens) if mask is None else mask}]]
-
-
-POSITIVE, NEGATIVE = conditioning(11, 1), conditioning(5, 2)
-STEPS, GUIDANCE = 3, 4.0
-
-
-def ksampler(model, height=16, width=12, cfg=GUIDANCE, positive=POSITIVE, negative=NEGATIVE):
-    """What KSampler makes of noise 7: a latent as LATENT carries it."""
-    import nodes
-
-    latent = {"samples": torch.zeros(1, 4, height, width)}
-    (out,) = nodes.common_ksampler(
-        model, 7, STEPS, cfg, "euler", "normal", positive, negative, latent
-    )
-    return out["samples"]
-
-
-def euler(velocity, sigmas, height, width, scale=0.13025):
-    """The same by hand. velocity(x, t, caption): picture - noise of plain torch."""
-    x = torch.randn(1, 4, height, width, generator=torch.manual_seed(7))
-    for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
-        t = torch.full((1,), 1 - float(sigma))
-        wanted, unwanted = (velocity(x, t, c[0][0]) for c in (POSITIVE, NEGATIVE))
-        guided = unwanted + GUIDANCE * (wanted - unwanted)
-        v = torch.cat([guided[:, :3], wanted[:, 3:]], dim=1)
-        x = x + (sigma - after) * v
-    return x / scale
-
-
-def assert_same_picture(found, expected):
-    """Within 1e-5 of the spread: guidance and steps multiply what rounding leaves of one pass."""
-    assert found.shape == expected.shape
-    assert_close(found / expected.std(), expected / expected.std(), rtol=0, atol=1e-5)
-
-
-def sigmas_of(model):
-    import comfy.samplers
-
-    sampling = model.get_model_object("model_sampling")
-    return comfy.samplers.calculate_sigmas(sampling, "normal", STEPS)
-
-
-def count_forwards(model):
-    """A clone of `model` and the list that each of its forward passes adds a batch size to."""
-    import comfy.patcher_extension
-
-    seen = []
-
-    def note(executor, x, *args, **kwargs):
-        seen.append(len(x))
-        return executor(x, *args, **kwargs)
-
-    model = model.clone()
-    kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
-    model.add_wrapper_with_key(kind, "count", note)
-    return model, seen
-
-
-# --- pictures
-
-
 @pytest.mark.parametrize(
     "name",
     ["native.safetensors", "diffusers.safetensors", "sharded", "consolidated.00-of-01.pth"],
 )
 def test_every_format_samples_the_picture_of_plain_torch(load, weights, name):
     model = load(name)
-    expected = euler(plain_model(weights), sigmas_of(model), 16, 12)
+    expected = euler(plain_model(), model)
     assert_same_picture(ksampler(model), expected)
 
 
 def test_odd_latents_are_padded_and_cropped(load, weights):
-    model, plain = load("native.safetensors"), plain_model(weights)
+    model, plain = load("native.safetensors"), plain_model()
 
     def velocity(x, t, caption):
         return plain(F.pad(x, (0, 1, 0, 1), mode="circular"), t, caption)[:, :, :-1, :-1]
 
-    expected = euler(velocity, sigmas_of(model), 15, 11)
-    assert_same_picture(ksampler(model, 15, 11), expected)
+    assert_same_picture(ksampler(model, 15, 11), euler(velocity, model, 15, 11))
+
+
+def test_other_latent_format_only_scales_the_result(load):
+    expected = ksampler(load("native.safetensors")) * 0.13025 / 0.18215
+    assert_same_picture(ksampler(load("native.safetensors", latent_format="SD1.5")), expected)
+
+
+@pytest.mark.parametrize("dtype", ["fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"])
+def test_fp8_computes_with_rounded_weights_in_full_precision(load, weights, dtype):
+    kind = {"fp8_e5m2": torch.float8_e5m2}.get(dtype, torch.float8_e4m3fn)
+    rounded = {key: tensor.to(kind).float() for key, tensor in weights.items()}
+    model = load("native.safetensors", dtype)
+    assert_same_picture(ksampler(model), euler(plain_model(rounded), model))
+
+
+def test_scaled_fp8_file_is_loaded_at_its_scale(load, folder, weights):
+    scaled, restored = {"scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}, dict(weights)
+    for key, tensor in weights.items():
+        is_linear = key.startswith("layers.") and tensor.ndim == 2
+        scaled[key] = tensor
+        if is_linear:
+            scale = tensor.abs().max() / 448
+            scaled[key] = (tensor / scale).to(torch.float8_e4m3fn)
+            scaled[key.replace(".weight", ".scale_weight")] = scale
+            restored[key] = scaled[key].float() * scale
+    save_file(scaled, folder / "scaled.safetensors")
+    model = load("scaled.safetensors")
+    assert_same_picture(ksampler(model), euler(plain_model(restored), model))
+
+
+def test_shift_means_the_same_at_either_multiplier(load):
+    from comfy_extras.nodes_model_advanced import ModelSamplingAuraFlow, ModelSamplingSD3
+
+    model = load("native.safetensors")
+    (one,) = ModelSamplingAuraFlow().patch_aura(model, 4.0)
+    (thousand,) = ModelSamplingSD3().patch(model, 4.0)
+    assert_close(ksampler(one), ksampler(thousand), rtol=0, atol=0)
+    assert not torch.allclose(ksampler(one), ksampler(model), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda w: w.pop("layers.2.feed_forward.w1.weight"),
+            '"layers.2.feed_forward.w1.weight" is',
+        ),
+        (
+            lambda w: w.update({"layers.2.extra.weight": torch.ones(1)}),
+            '"layers.2.extra.weight" in',
+        ),
+        (lambda w: w.update({"layers.0.attention.gate": torch.ones(5)}), "layers.0.attention.gate"),
+    ],
+)
+def test_network_refuses_weights_that_do_not_fill_it(load, weights, change, message):
+    given = dict(weights)
+    change(given)
+    with pytest.raises(ValueError, match=message):
+        load("native.safetensors").model.load_model_weights(given)
+
+
+def without_one(weights):
+    missing = ("layers.1.attention.wq.weight", "layers.1.attn1.to_q.weight")
+    twin = "layers.1.attn2.to_q.weight"
+    return {key: value for key, value in weights.items() if key not in (*missing, twin)}
+
+
+def test_incomplete_file_is_refused_by_name(load, folder, weights):
+    torch.save(without_one(weights), folder / "partial.pth")
+    with pytest.raises(ValueError, match="partial.pth is incomplete.*layers.1.attention.wq.weight"):
+        load("partial.pth")
+
+
+# --- the dropdowns and the nodes
+
+
+def test_model_of_several_files_is_listed_once(folder, host):
+    from lumina_next.host import model_folders
+
+    listed = model_folders.names(model_folders.MODELS)
+    assert [name for name in listed if "sharded" in name] == ["sharded"]
+    assert "native.safetensors" in listed
+
+
+def test_shards_without_an_index_are_listed_once(folder, weights):
+    from lumina_next.host import model_folders
+
+    tiny.save_shards(folder / "bare")
+    (folder / "bare" / "model.safetensors.index.json").unlink()
+    listed = model_folders.names(model_folders.MODELS)
+    assert [name for name in listed if "bare" in name] == [f"bare/{tiny.SHARDS[0]}"]
+
+
+def test_pipeline_folder_is_both_model_and_text_encoder(host, weights):
+    from lumina_next.host import model_folders
+
+    pipeline = host.models / "diffusers" / "whole-pipeline"
+    for part in ("transformer", "text_encoder"):
+        (pipeline / part).mkdir(parents=True)
+    (pipeline / "model_index.json").write_text("{}")
+    save_file(weights, pipeline / "transformer" / "diffusion_pytorch_model.safetensors")
+    for shelf in (model_folders.MODELS, model_folders.TEXT_ENCODERS):
+        assert "whole-pipeline" in model_folders.names(shelf)
+    found = model_folders.parts(
+        model_folders.MODELS, model_folders.locate(model_folders.MODELS, "whole-pipeline")
+    )
+    assert [path.name for path in found] == ["diffusion_pytorch_model.safetensors"]
+
+
+def test_nodes_make_a_latent_from_a_prompt(host, folder, encoders):
+    host.run(tiny.graph())
+    (saved,) = host.output.glob("graph*.latent")
+    latent = load_file(saved)["latent_tensor"]
+    assert latent.shape == (2, 4, 15, 17)
+    assert latent.isfinite().all() and latent.std() > 0
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("absent.safetensors", "not in models/diffusion_models, where there is: .*native"),
+        ("../text_encoders/gemma.safetensors", "not in models/diffusion_models"),
+        ("cut.safetensors", "cut.safetensors is cut short"),
+        ("lumina2.safetensors", "lumina2.safetensors is not .* but Lumina-Image 2.0"),
+        ("partial.safetensors", "partial.safetensors is incomplete.*layers.1.attention.wq.weight"),
+    ],
+)
+def test_bad_model_is_refused_before_anything_runs(host, folder, encoders, name, message):
+    whole = (folder / "native.safetensors").read_bytes()
+    (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    foreign = {"context_refiner.0.attention.qkv.weight": torch.ones(3)}
+    save_file(foreign, folder / "lumina2.safetensors")
+    save_file(without_one(tiny.diffusers_weights()), folder / "partial.safetensors")
+    with pytest.raises(ValueError, match=message):
+        host.run(tiny.graph(model=name))
+
+
+@pytest.mark.parametrize(
+    "key, found",
+    [
+        ("model.layers.0.pre_feedforward_layernorm.weight", "Gemma-2"),
+        ("model.layers.0.self_attn.q_norm.weight", "Gemma-3"),
+        ("encoder.block.0.layer.0.SelfAttention.q.weight", "T5"),
+        ("text_model.encoder.layers.0.mlp.fc1.weight", "CLIP"),
+    ],
+)
+def test_bad_text_encoder_is_refused_before_anything_runs(host, folder, encoders, key, found):
+    save_file({key: torch.ones(2)}, encoders / "other.safetensors")
+    with pytest.raises(ValueError, match=f"other.safetensors is not a Gemma-1.*{found}"):
+        host.run(tiny.graph(text_encoder="other.safetensors"))
+
+
+def test_changed_file_is_loaded_again(folder, weights):
+    from lumina_next.nodes.load import ModelLoader
+
+    save_file(weights, folder / "changing.safetensors")
+    before = ModelLoader.fingerprint_inputs(model_name="changing.safetensors")
+    assert before == ModelLoader.fingerprint_inputs(model_name="changing.safetensors")
+    save_file(weights | {"pad_token": torch.ones(1)}, folder / "changing.safetensors")
+    assert before != ModelLoader.fingerprint_inputs(model_name="changing.safetensors")
+
+
+def test_name_over_a_link_is_checked_when_it_arrives(host):
+    from lumina_next.nodes.load import ModelLoader
+
+    assert ModelLoader.validate_inputs() is True
+    assert ModelLoader.fingerprint_inputs() is None
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_every_input_and_output_is_explained(host, number):
+    from lumina_next.nodes.load import NODES
+
+    schema = NODES[number].GET_SCHEMA()
+    assert schema.description and schema.search_aliases
+    assert all(item.tooltip for item in [*schema.inputs, *schema.outputs])
+
+
+def test_shipped_models_are_in_the_lists(host):
+    import folder_paths
+
+    from lumina_next.host.model_folders import DEMO_MODELS
+
+    for kind in ("diffusion_models", "text_encoders", "vae"):
+        assert str(DEMO_MODELS / kind) in folder_paths.get_folder_paths(kind)

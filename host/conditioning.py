@@ -1,0 +1,92 @@
+"""Prompts on their way into the model: how the host batches them, and which ones fit.
+
+Captions of any length share a forward pass: features and mask are padded with zeros on the right,
+as in training. A prompt or latent that another model's parts made is refused in words.
+"""
+
+from collections.abc import Mapping
+
+import comfy.conds
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class PaddedSequence(comfy.conds.CONDRegular):
+    """Conditioning (B, S, ...) that joins others of any length by padding with zeros.
+
+    This is what lets prompt and negative prompt share one forward pass.
+    """
+
+    def can_concat(self, other: "PaddedSequence") -> bool:
+        same_features = self.cond.shape[2:] == other.cond.shape[2:]
+        return same_features and self.cond.device == other.cond.device
+
+    def concat(self, others: "list[PaddedSequence]") -> Tensor:
+        sequences = [self.cond, *(other.cond for other in others)]
+        length = max(sequence.shape[1] for sequence in sequences)
+        return torch.cat([_with_length(sequence, length, 0) for sequence in sequences])
+
+
+def _with_length(sequence: Tensor, length: int, fill: int) -> Tensor:
+    missing = length - sequence.shape[1]
+    if missing <= 0:
+        return sequence[:, :length]
+    unpadded_axes = (0, 0) * (sequence.ndim - 2)
+    return F.pad(sequence, (*unpadded_axes, 0, missing), value=fill)
+
+
+def caption_mask(caption: Tensor, mask: Tensor | None) -> Tensor:
+    """Integer mask (B, S) of `caption` (B, S, D): 1 for a token; integer, or the host casts it.
+
+    Nodes that join prompts lengthen the features and leave the mask of the first: what was added
+    counts as tokens.
+    """
+    if mask is None:
+        return torch.ones(caption.shape[:2], dtype=torch.long)
+    return _with_length(mask.reshape(mask.shape[0], -1).long().cpu(), caption.shape[1], 1)
+
+
+def check_latent(latent: Tensor, channels: int) -> None:
+    """Raise ValueError for a latent that no VAE of this model's family made."""
+    if latent.ndim != 4 or latent.shape[1] != channels:
+        raise ValueError(
+            f"The LATENT has the shape {tuple(latent.shape)}, a Lumina-Next model needs "
+            f"{channels} channels of rows and columns. It was made with the VAE of another kind "
+            "of model: encode the picture with an SDXL VAE (an SD 1.5 VAE for a model trained on "
+            'one), or use "Empty Latent Image".'
+        )
+
+
+TEXT_ENCODERS = {
+    768: "CLIP-L, or T5-Base",
+    1024: "T5-Large, or OpenCLIP-H",
+    2048: "Gemma-2B",
+    2304: "Gemma-2 2B, the one of Lumina-Image 2.0",
+    2560: "Gemma-3 4B, or Qwen3-4B",
+    3072: "Gemma-7B",
+    4096: "T5-XXL, or LLaMA-2-7B",
+}
+SDXL_POOLED_DIM = 1280
+
+
+def check_caption(caption: Tensor | None, dim: int, conditioning: Mapping[str, object]) -> None:
+    """Raise ValueError for a prompt that another text encoder wrote than the model's own."""
+    advice = 'Encode the prompt with "CLIP Text Encode" and "Load Lumina-Next Text Encoder".'
+    if caption is None:
+        raise ValueError(f"The CONDITIONING holds no encoded prompt. {advice}")
+    found = caption.shape[-1]
+    if found != dim:
+        raise ValueError(
+            f"The text encoder gives {found} features per token{_guess(found)}; this model was "
+            f"trained with {dim}{_guess(dim)}. {advice}"
+        )
+    pooled = conditioning.get("pooled_output")
+    # SDXL's two CLIPs together are as wide as Gemma-2B; its pooled vector gives them away.
+    is_sdxl = conditioning.get("attention_mask") is None and pooled is not None
+    if is_sdxl and found == 2048 and pooled.shape[-1] == SDXL_POOLED_DIM:
+        raise ValueError(f"The prompt was encoded by SDXL's text encoders, not Gemma-2B. {advice}")
+
+
+def _guess(dim: int) -> str:
+    return f" ({TEXT_ENCODERS[dim]})" if dim in TEXT_ENCODERS else ""
