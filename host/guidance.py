@@ -1,39 +1,112 @@
-"""Which latent channels classifier-free guidance acts on.
+"""How a MODEL is guided: which channels, when, and with what kept in bounds.
 
-The released code guides the first three of the four and takes the fourth from the prompt's own
-prediction (`forward_with_cfg` of Lumina-T2X). As a function after guidance it composes with every
-sampler and guidance node; being exact there rests on the denoised picture being affine in velocity.
+The rules act after the host's own guidance, on the velocity that its denoised picture stands for,
+so they compose with every sampler and with other guidance nodes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
+import comfy.samplers
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-RELEASED_CHANNELS = 3
+from ..lumina.guidance import RELEASED_CHANNELS, on_channels, renormalised, rescaled
+
+BATCH_FUNCTION = "sampler_calc_cond_batch_function"
 
 
 @dataclass(frozen=True)
-class GuidedChannels:
-    """Keeps the result of guidance on the first `count` channels, the prompt's on the rest."""
+class Guidance:
+    """The loader's default is the released code's: three channels, always, nothing else.
 
-    count: int = RELEASED_CHANNELS
+    channels: how many are guided; None is all. start, end: sigma from which and down to which cfg
+    acts, outside it the prompt alone does. renorm: longest guided velocity, in lengths of the
+    prompt's own; 0 is off. rescale: share of the spread brought back; 0 is off. zero_steps: first
+    steps that leave the noise as it is (arXiv:2503.18886).
+    """
+
+    channels: int | None = RELEASED_CHANNELS
+    start: float = 1.0
+    end: float = 0.0
+    renorm: float = 0.0
+    rescale: float = 0.0
+    zero_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.end <= self.start <= 1:
+            raise ValueError(
+                f"Guidance starts at a higher sigma than it ends, both from 1 (noise) to 0 "
+                f"(picture); got start {self.start:g} and end {self.end:g}."
+            )
 
     def __call__(self, args: Mapping[str, object]) -> Tensor:
+        """The denoised picture after guidance, as the host asks its post-cfg functions for it."""
+        if self._is_zero_step(args):
+            return args["input"]
         guided, conditional = args["denoised"], args["cond_denoised"]
-        if args["uncond"] is None:  # guidance 1: nothing was guided
+        if args["uncond"] is None:  # cfg 1: nothing was guided
             return guided
-        return torch.cat([guided[:, : self.count], conditional[:, self.count :]], dim=1)
+        if self.renorm or self.rescale:
+            guided = self._bounded(guided, conditional, args["input"], args["sigma"])
+        return guided if self.channels is None else on_channels(guided, conditional, self.channels)
+
+    def _bounded(self, guided: Tensor, conditional: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        sigma = sigma.reshape(-1, 1, 1, 1)  # denoised = x + sigma * velocity
+        velocity, bound = (guided - x) / sigma, (conditional - x) / sigma
+        if self.renorm:
+            velocity = renormalised(velocity, bound, self.renorm)
+        if self.rescale:
+            velocity = rescaled(velocity, bound, self.rescale)
+        return x + sigma * velocity
+
+    def _is_zero_step(self, args: Mapping[str, object]) -> bool:
+        sigmas = args["model_options"].get("transformer_options", {}).get("sample_sigmas")
+        if self.zero_steps == 0 or sigmas is None:
+            return False
+        last = sigmas[min(self.zero_steps, len(sigmas) - 1)]
+        return bool(args["sigma"].max() > last)
+
+    def acts_at(self, sigma: float) -> bool:
+        return self.end <= sigma <= self.start
 
 
-def with_guided_channels(model: ModelPatcher, count: int | None) -> ModelPatcher:
-    """A clone of `model` that guides the first `count` channels; None guides all of them."""
+@dataclass(frozen=True)
+class Interval:
+    """Leaves the negative prompt out of steps where guidance does not act: they cost half."""
+
+    guidance: Guidance
+    inner: Callable[[Mapping[str, object]], list[Tensor]] | None
+
+    def __call__(self, args: Mapping[str, object]) -> list[Tensor]:
+        """The predictions for prompt and negative prompt, as the host asks for them."""
+        skipping = not self.guidance.acts_at(float(args["sigma"].max()))
+        if skipping:
+            args = {**args, "conds": [args["conds"][0], None]}
+        predictions = self.inner(args) if self.inner else _predictions(args)
+        # Guidance between two equal predictions is that prediction, at any cfg.
+        return [predictions[0]] * 2 if skipping else predictions
+
+
+def _predictions(args: Mapping[str, object]) -> list[Tensor]:
+    return comfy.samplers.calc_cond_batch(
+        args["model"], args["conds"], args["input"], args["sigma"], args["model_options"]
+    )
+
+
+def with_guidance(model: ModelPatcher, guidance: Guidance) -> ModelPatcher:
+    """A clone of `model` guided this way instead of the way it was."""
     model = model.clone()
-    functions = model.model_options.get("sampler_post_cfg_function", [])
-    kept = [function for function in functions if not isinstance(function, GuidedChannels)]
-    # First, so that functions which other nodes hung up later see what the released code gives.
-    own = [] if count is None else [GuidedChannels(count)]
-    model.model_options["sampler_post_cfg_function"] = own + kept
+    options = model.model_options
+    functions = options.get("sampler_post_cfg_function", [])
+    kept = [function for function in functions if not isinstance(function, Guidance)]
+    # First, so that functions which other nodes hung up later see what this one gives.
+    options["sampler_post_cfg_function"] = [guidance, *kept]
+    inner = options.pop(BATCH_FUNCTION, None)
+    if isinstance(inner, Interval):
+        inner = inner.inner
+    always = guidance.start >= 1 and guidance.end <= 0
+    function = inner if always else Interval(guidance, inner)
+    if function is not None:
+        options[BATCH_FUNCTION] = function
     return model

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..lumina import checkpoints, gemma, key_names
 from ..lumina.broken_files import SAFETENSORS, explain_unreadable
 from ..lumina.files import read_file
-from .guidance import GuidedChannels
+from .guidance import Guidance
 from .model import LuminaNextConfig
 from .model_folders import MODELS, TEXT_ENCODERS, Shelf, header, locate, parts
 from .text_encoder import HostTextEncoder
@@ -38,6 +38,7 @@ WEIGHT_DTYPES: dict[str, dict[str, object]] = {
 }
 LATENT_FORMATS = {"SDXL": comfy.latent_formats.SDXL, "SD1.5": comfy.latent_formats.SD15}
 DEVICES = ("default", "cpu")
+RELEASED_SIZE_PX = 1024
 
 Weights = Mapping[str, Tensor]
 Metadata = Mapping[str, str]
@@ -65,14 +66,31 @@ def load_model_file(
     config = checkpoints.check(native, source)
     native = _with_quantisation(native, metadata, key_names.prefix_of(weights, source))
     patcher = _build_model(
-        LuminaNextConfig(config, LATENT_FORMATS[latent_format]),
+        LuminaNextConfig(
+            config, LATENT_FORMATS[latent_format], _trained_size_px(Path(path), metadata)
+        ),
         native,
         model_options,
         disable_dynamic,
     )
-    patcher.set_model_sampler_post_cfg_function(GuidedChannels())
+    patcher.set_model_sampler_post_cfg_function(Guidance())
     patcher.cached_patcher_init = (load_model_file, (path, model_options, latent_format))
     return patcher
+
+
+def _trained_size_px(path: Path, metadata: Metadata) -> int:
+    """Side of the pictures the model was trained on: what its file or folder says, or 1024."""
+    stated = metadata.get("trained_size_px", "")
+    if stated.isdecimal():
+        return int(stated)
+    latent_side = _folder_config(MODELS, path).get("sample_size")
+    return 8 * latent_side if latent_side else RELEASED_SIZE_PX
+
+
+def _folder_config(shelf: Shelf, path: Path) -> dict[str, object]:
+    """The config.json beside the weights of a Hugging Face folder; empty without one."""
+    file = parts(shelf, path)[0].parent / "config.json"
+    return json.loads(file.read_text("utf-8")) if path.is_dir() and file.is_file() else {}
 
 
 def _build_model(
@@ -181,10 +199,7 @@ def _text_options(native: Weights) -> dict[str, object]:
 
 def _gemma_config(native: Weights, path: Path, metadata: Metadata) -> gemma.GemmaConfig:
     """Sizes from the weights; what shapes cannot tell from config.json or the file's metadata."""
-    stated = json.loads(metadata.get("config", "{}"))
-    file = parts(TEXT_ENCODERS, path)[0].parent / "config.json"
-    if path.is_dir() and file.is_file():
-        stated = json.loads(file.read_text("utf-8"))
+    stated = json.loads(metadata.get("config", "{}")) | _folder_config(TEXT_ENCODERS, path)
     config = gemma.config_from_state_dict(native, stated.get("head_dim"))
     return dataclasses.replace(
         config,

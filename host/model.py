@@ -23,7 +23,7 @@ from ..lumina.model import Block, NextDiT
 from .attention import CastingHeadGate, image_attention, rotate
 from .conditioning import PaddedSequence, caption_mask, check_caption, check_latent
 from .options import HostForwardOptions, Step, patches, positions
-from .settings import forward_options
+from .settings import IMAGE_MODEL, forward_options
 
 # The host's figure for Lumina-Image 2.0, which has the width and patches of Lumina-Next 2B.
 MEMORY_USAGE_FACTOR = 1.4
@@ -250,7 +250,7 @@ class LuminaNext(comfy.model_base.BaseModel):
 class LuminaNextConfig(comfy.supported_models_base.BASE):
     """What the host asks about a model before and beside running it."""
 
-    unet_config = {"image_model": "lumina_next"}
+    unet_config = {"image_model": IMAGE_MODEL}
     unet_extra_config = {}
     sampling_settings = {"multiplier": 1.0, "shift": 1.0}
     latent_format = comfy.latent_formats.SDXL
@@ -261,10 +261,12 @@ class LuminaNextConfig(comfy.supported_models_base.BASE):
     def __init__(
         self,
         config: NextDiTConfig,
-        latent_format: type[comfy.latent_formats.LatentFormat] = comfy.latent_formats.SDXL,
+        latent_format: type[comfy.latent_formats.LatentFormat],
+        trained_size_px: int,
     ) -> None:
         super().__init__({**self.unet_config, **dataclasses.asdict(config)})
         self.latent_format = latent_format()
+        self.trained_size_px = trained_size_px
         self.memory_usage_factor = MEMORY_USAGE_FACTOR * config.dim / MEMORY_USAGE_DIM
 
     def model_type(

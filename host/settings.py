@@ -19,6 +19,7 @@ from ..lumina.resolution import Axis, Scaling
 from .options import Step
 
 KEY = "lumina_next"
+IMAGE_MODEL = "lumina_next"
 PX_PER_TOKEN = 16
 
 
@@ -86,6 +87,24 @@ class RunSettings:
         return ForwardOptions(rotation, scale, cells, dropping)
 
 
+def trained_tokens(model: ModelPatcher, size_px: int = 0) -> int:
+    """Tokens along one side of the pictures `model` was trained on; `size_px` says so unless 0.
+
+    Raises ValueError for a MODEL that is no Lumina-Next.
+    """
+    check_model(model)
+    return (size_px or model.model.model_config.trained_size_px) // PX_PER_TOKEN
+
+
+def check_model(model: ModelPatcher) -> None:
+    """Raise ValueError for a MODEL that is no Lumina-Next: it would ignore these settings."""
+    if model.model.model_config.unet_config.get("image_model") != IMAGE_MODEL:
+        raise ValueError(
+            f"The MODEL is not a Lumina-Next model but {type(model.model).__name__}, which this "
+            'node cannot change. Connect "Load Lumina-Next Model".'
+        )
+
+
 def with_settings(
     model: ModelPatcher,
     *,
@@ -93,6 +112,7 @@ def with_settings(
     context_drop: ContextDrop | None = None,
 ) -> ModelPatcher:
     """A clone of `model` with these settings; those left None stay as `model` has them."""
+    check_model(model)
     given = {"resolution": resolution, "context_drop": context_drop}
     model = model.clone()
     options = model.model_options["transformer_options"]
