@@ -383,6 +383,7 @@ def describe(state_dict: Mapping[str, Tensor]) -> str:
 
 # Tried in this order: Gemma-3 has Gemma-2's layers too.
 FAMILIES = {
+    r"(^|\.)(x_embedder|patch_embedder)\.": "a diffusion model, not its text encoder",
     r"^(vision_tower|language_model|multi_modal_projector)\.": "a model for pictures and text",
     r"self_attn\.q_norm\.weight$": "Gemma-3 or Qwen3 (it normalises queries)",
     r"\.pre_feedforward_layernorm\.": "Gemma-2 (it normalises before the feed-forward)",

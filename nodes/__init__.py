@@ -3,9 +3,14 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..host.model_folders import register_demo_models
-from . import load
+from . import guidance, load, sampling, settings
 
-NODES: list[type[io.ComfyNode]] = [*load.NODES]
+NODES: list[type[io.ComfyNode]] = [
+    *load.NODES,
+    *sampling.NODES,
+    *settings.NODES,
+    *guidance.NODES,
+]
 
 
 class LuminaNextExtension(ComfyExtension):

@@ -321,9 +321,13 @@ RELATIVES = {
     "CLIP": lambda: {"text_model.embeddings.token_embedding.weight": torch.zeros(1)},
     "pictures and text": lambda: {"language_model.model.norm.weight": torch.zeros(1)},
     "an empty file": dict,
-    r'something else \(its first key is "x_embedder.bias"\)': lambda: {
+    "a diffusion model": lambda: {
         "x_embedder.weight": torch.zeros(1),
-        "x_embedder.bias": torch.zeros(1),
+        "layers.0.attention.wq.weight": torch.zeros(1),
+    },
+    r'something else \(its first key is "blocks.0.bias"\)': lambda: {
+        "blocks.0.weight": torch.zeros(1),
+        "blocks.0.bias": torch.zeros(1),
     },
 }
 

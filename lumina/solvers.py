@@ -1,0 +1,424 @@
+"""Solvers of the flow ODE, in the form of k-diffusion's sampling functions.
+
+SOLVERS[name](model, x, sigmas, extra_args, callback, disable) carries the latent `x` (B, C, H, W)
+along `sigmas`: 1 noise, 0 picture. model(x, sigma (B,), **extra_args) returns the denoised picture,
+so the slope dx/dsigma is (x - denoised) / sigma. One step is an explicit Runge-Kutta rule, given as
+the Butcher tableau of the textbooks (Hairer, Norsett, Wanner, Solving Ordinary Differential
+Equations I) and checked when this file is imported.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache, cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm, trange
+
+logger = logging.getLogger(__name__)
+
+Model = Callable[..., Tensor]
+Callback = Callable[[dict[str, object]], None]
+
+
+class Solver(Protocol):
+    """The picture at the last of `sigmas`, from `x` at the first, in the dtype of `x`.
+
+    sigmas: (steps + 1,). callback hears of each step in a dict with x, i, sigma, sigma_hat and
+    denoised. disable: no progress bar in the console.
+    """
+
+    def __call__(
+        self,
+        model: Model,
+        x: Tensor,
+        sigmas: Tensor,
+        extra_args: Mapping[str, object] | None = None,
+        callback: Callback | None = None,
+        disable: bool | None = None,
+    ) -> Tensor: ...
+
+
+# Tableaus
+
+Tree = tuple["Tree", ...]  # a rooted tree is its branches; () is a single vertex
+
+
+@dataclass(frozen=True)
+class ButcherTableau:
+    """An explicit Runge-Kutta rule in exact numbers.
+
+    Stage i is taken at the share c[i] of the step, reached by the slopes before it times a[i]; the
+    step is the slopes times b. b_embedded: weights of one order less, whose distance from b
+    estimates the error. Raises ValueError if the numbers are no rule of that order.
+    """
+
+    order: int
+    c: tuple[Fraction, ...]
+    a: tuple[tuple[Fraction, ...], ...]
+    b: tuple[Fraction, ...]
+    b_embedded: tuple[Fraction, ...] | None = None
+
+    @classmethod
+    def drawn(cls, order: int, drawing: str) -> "ButcherTableau":
+        """From the usual drawing: c left of the bar, a right of it, the weights below."""
+        lines = [line.split("|") for line in drawing.strip().splitlines()]
+        rows = [(left.strip(), _fractions(right)) for left, right in lines]
+        stages = [(Fraction(left), right) for left, right in rows if left]
+        weights = [right for left, right in rows if not left]
+        c, a = zip(*stages, strict=True)
+        return cls(order, c, a, *weights)
+
+    def __post_init__(self) -> None:
+        for i, (c, row) in enumerate(zip(self.c, self.a, strict=True)):
+            if len(row) != i:
+                raise ValueError(f"Stage {i} uses {len(row)} slopes; explicit, it has {i} to use.")
+            if sum(row) != c:
+                raise ValueError(f"The row of stage {i} sums to {sum(row)}, its c is {c}.")
+            if i and c <= 0:
+                raise ValueError(f"Stage {i} must lie after the start of the step, its c is {c}.")
+        self._check_order(self.b, self.order)
+        if self.b_embedded is not None:
+            self._check_order(self.b_embedded, self.order - 1)
+
+    def _check_order(self, b: Sequence[Fraction], order: int) -> None:
+        """Butcher's order conditions: one for each rooted tree of up to `order` vertices."""
+        for vertices in range(1, order + 1):
+            for tree in rooted_trees(vertices):
+                found = sum(w * s for w, s in zip(b, self._elementary(tree), strict=True))
+                if found != Fraction(1, density(tree)):
+                    raise ValueError(
+                        f"The weights are not of order {order}: their condition for the tree "
+                        f"{tree} gives {found}, not 1/{density(tree)}."
+                    )
+
+    def _elementary(self, tree: Tree) -> list[Fraction]:
+        """What each stage contributes to the condition of `tree`, before the weights."""
+        branches = [self._elementary(branch) for branch in tree]
+        # Rows end where the explicit rule does, so zip stops there.
+        sums = [[sum(w * s for w, s in zip(row, at)) for row in self.a] for at in branches]  # noqa: B905
+        return [math.prod((s[i] for s in sums), start=Fraction(1)) for i in range(len(self.a))]
+
+    @property
+    def stages(self) -> int:
+        return len(self.c)
+
+    @cached_property
+    def later_stages(self) -> list[tuple[float, list[float]]]:
+        """(c, row of a) of each stage after the first, as floats."""
+        rows = zip(self.c[1:], self.a[1:], strict=True)
+        return [(float(c), [float(w) for w in row]) for c, row in rows]
+
+    @cached_property
+    def weights(self) -> list[float]:
+        return [float(w) for w in self.b]
+
+    @cached_property
+    def error_weights(self) -> list[float]:
+        """Slopes times these, times the step: the estimated error of the step."""
+        return [float(w - v) for w, v in zip(self.b, self.b_embedded or self.b, strict=True)]
+
+
+def _fractions(text: str) -> tuple[Fraction, ...]:
+    return tuple(Fraction(word) for word in text.split())
+
+
+@cache
+def rooted_trees(vertices: int) -> frozenset[Tree]:
+    """Every rooted tree with that many vertices."""
+    if vertices == 1:
+        return frozenset({()})
+    return frozenset(tree for smaller in rooted_trees(vertices - 1) for tree in _grown(smaller))
+
+
+def _grown(tree: Tree) -> list[Tree]:
+    """`tree` with one more leaf, in every place."""
+    grown = [(*tree, ())]
+    for i, branch in enumerate(tree):
+        grown += [(*tree[:i], taller, *tree[i + 1 :]) for taller in _grown(branch)]
+    return [tuple(sorted(branches)) for branches in grown]
+
+
+def _size(tree: Tree) -> int:
+    return 1 + sum(map(_size, tree))
+
+
+def density(tree: Tree) -> int:
+    """Its number of vertices times those of every branch, branch of a branch, and so on."""
+    return _size(tree) * math.prod(map(density, tree))
+
+
+TABLEAUS = {
+    "midpoint": ButcherTableau.drawn(
+        2,
+        """
+        0   |
+        1/2 | 1/2
+            | 0    1
+        """,
+    ),
+    "euler": ButcherTableau.drawn(
+        1,
+        """
+        0   |
+            | 1
+        """,
+    ),
+    "heun": ButcherTableau.drawn(
+        2,
+        """
+        0   |
+        1   | 1
+            | 1/2  1/2
+        """,
+    ),
+    # Of all second-order rules with two stages, the one with the smallest error bound.
+    "ralston": ButcherTableau.drawn(
+        2,
+        """
+        0   |
+        2/3 | 2/3
+            | 1/4  3/4
+        """,
+    ),
+    "bosh3": ButcherTableau.drawn(
+        3,
+        """
+        0   |
+        1/2 | 1/2
+        3/4 | 0    3/4
+            | 2/9  1/3  4/9
+        """,
+    ),
+    # torchdiffeq's "rk4", hence that of Lumina-Next's released code: Kutta's 3/8 rule.
+    "rk4": ButcherTableau.drawn(
+        4,
+        """
+        0   |
+        1/3 | 1/3
+        2/3 | -1/3  1
+        1   | 1    -1    1
+            | 1/8  3/8  3/8  1/8
+        """,
+    ),
+    "rk4_classic": ButcherTableau.drawn(
+        4,
+        """
+        0   |
+        1/2 | 1/2
+        1/2 | 0    1/2
+        1   | 0    0    1
+            | 1/6  1/3  1/3  1/6
+        """,
+    ),
+}
+
+DOPRI5 = ButcherTableau.drawn(
+    5,
+    """
+    0    |
+    1/5  | 1/5
+    3/10 | 3/40        9/40
+    4/5  | 44/45      -56/15       32/9
+    8/9  | 19372/6561 -25360/2187  64448/6561 -212/729
+    1    | 9017/3168  -355/33      46732/5247  49/176   -5103/18656
+    1    | 35/384      0           500/1113    125/192  -2187/6784     11/84
+         | 35/384      0           500/1113    125/192  -2187/6784     11/84     0
+         | 5179/57600  0           7571/16695  393/640  -92097/339200  187/2100  1/40
+    """,
+)
+
+
+# One step
+
+
+class Slope:
+    """dx/dsigma by the model. Counts its calls and keeps the last denoised picture."""
+
+    def __init__(self, model: Model, extra_args: Mapping[str, object] | None) -> None:
+        self.model, self.extra_args = model, extra_args or {}
+        self.calls = 0
+        self.denoised: Tensor | None = None
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        sigmas = x.new_full((len(x),), sigma)
+        self.denoised = self.model(x, sigmas, **self.extra_args)
+        self.calls += 1
+        # Divided by a tensor, as the host's samplers do: GPUs divide by a number less exactly.
+        return (x - self.denoised) / sigmas.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def smallest_sigma(start: float, end: float, dtype: torch.dtype) -> float:
+    """Where a stage of the step is evaluated that would fall on a smaller sigma, above all on 0.
+
+    The slope there is 0 / 0. Nearer to 0, rounding of `denoised` spoils the slope; farther, it is
+    the slope of another place: the root of the dtype's precision balances both. At most 1/100 of
+    the step, which rounding then never enters with more than 100 times its size.
+    """
+    return min(math.sqrt(torch.finfo(dtype).eps), abs(end - start) / 100)
+
+
+def stage_slopes(
+    tableau: ButcherTableau, slope: Slope, x: Tensor, start: float, end: float, first: Tensor
+) -> list[Tensor]:
+    """The slopes of all stages on the step from `x` at sigma `start` to `end`; `first` is given."""
+    slopes, smallest = [first], smallest_sigma(start, end, x.dtype)
+    for c, row in tableau.later_stages:
+        sigma = start + c * (end - start)
+        share = 1.0
+        if sigma < smallest:
+            # x stops short together with sigma: straight paths, such as those of pixels that a
+            # noise mask protects, stay exact.
+            share = (smallest - start) / (sigma - start)
+            sigma = smallest
+        slopes.append(slope(x + _weighted(row, slopes, share * (end - start)), sigma))
+    return slopes
+
+
+def first_slope(slope: Slope, x: Tensor, start: float, end: float) -> Tensor:
+    return slope(x, max(start, smallest_sigma(start, end, x.dtype)))
+
+
+def _weighted(weights: Sequence[float], slopes: Sequence[Tensor], step: float) -> Tensor:
+    terms = zip(weights, slopes, strict=True)
+    return sum(slope * (weight * step) for weight, slope in terms if weight)
+
+
+def _state(x: Tensor) -> Tensor:
+    """`x` in at least float32: rounding a state to half precision at every step adds up."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+# Solvers
+
+
+def fixed_grid(name: str, tableau: ButcherTableau) -> Solver:
+    """The solver that takes one step of `tableau` from each sigma to the next."""
+
+    @torch.no_grad()
+    def sample(
+        model: Model,
+        x: Tensor,
+        sigmas: Tensor,
+        extra_args: Mapping[str, object] | None = None,
+        callback: Callback | None = None,
+        disable: bool | None = None,
+    ) -> Tensor:
+        slope, state, grid = Slope(model, extra_args), _state(x), sigmas.tolist()
+        for i in trange(len(grid) - 1, disable=disable):
+            start, end = grid[i], grid[i + 1]
+            first = first_slope(slope, state, start, end)
+            _call(callback, state, i, sigmas[i], slope.denoised)
+            slopes = stage_slopes(tableau, slope, state, start, end, first)
+            state = state + _weighted(tableau.weights, slopes, end - start)
+        logger.info("%s: %d steps, %d model calls", name, max(len(grid) - 1, 0), slope.calls)
+        return state.to(x.dtype)
+
+    sample.__name__ = sample.__qualname__ = f"sample_{name}"
+    return sample
+
+
+def _call(callback: Callback | None, x: Tensor, i: int, sigma: Tensor, denoised: Tensor) -> None:
+    if callback is not None:
+        callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
+
+
+RTOL, ATOL, MAX_STEPS = 1e-3, 1e-6, 200
+
+
+@torch.no_grad()
+def sample_dopri5(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Mapping[str, object] | None = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    *,
+    rtol: float = RTOL,
+    atol: float = ATOL,
+    max_steps: int = MAX_STEPS,
+) -> Tensor:
+    """Dormand and Prince's fifth-order rule, which chooses its own steps between the end sigmas.
+
+    The estimated error of a step stays below atol + rtol * |x|, root mean square over each picture;
+    the defaults of both are the released code's. `sigmas` between the ends give only the first step
+    and the progress. callback hears of each step when it is done, with what was reached. Raises
+    RuntimeError if `max_steps` steps, those retaken for their error included, miss the end.
+    """
+    slope, state, grid = Slope(model, extra_args), _state(x), sigmas.tolist()
+    if len(grid) < 2:
+        return x
+    sigma, step = grid[0], grid[1] - grid[0]
+    first = first_slope(slope, state, sigma, sigma + step)
+    with tqdm(total=len(grid) - 1, disable=disable) as bar:
+        for attempt in range(1, max_steps + 1):
+            target = _next_sigma(sigma, step, grid[-1])
+            step = target - sigma
+            new, last, ratio = _attempt(slope, state, sigma, target, first, rtol, atol)
+            if ratio <= 1:
+                state, sigma, first = new, target, last
+                index = _intervals_reached(sigma, grid)
+                _call(callback, state, index, sigmas.new_tensor(sigma), slope.denoised)
+                bar.update(index + 1 - bar.n)
+            if sigma == grid[-1]:
+                logger.info("dopri5: %d steps, %d model calls", attempt, slope.calls)
+                return state.to(x.dtype)
+            step *= min(10.0, max(0.2, 0.9 * max(ratio, 1e-10) ** -0.2))
+    raise RuntimeError(
+        f"dopri5 has taken {max_steps} steps ({slope.calls} model calls) and is at sigma "
+        f"{sigma:.4g} on its way from {grid[0]:.4g} to {grid[-1]:.4g}. Raise max_steps, or allow "
+        f"longer steps with a larger rtol (now {rtol:g}) or atol (now {atol:g})."
+    )
+
+
+def _attempt(
+    slope: Slope,
+    x: Tensor,
+    sigma: float,
+    target: float,
+    first: Tensor,
+    rtol: float,
+    atol: float,
+) -> tuple[Tensor, Tensor, float]:
+    """One step of DOPRI5: x at `target`, the slope there, and its error over the tolerance."""
+    slopes = stage_slopes(DOPRI5, slope, x, sigma, target, first)
+    new = x + _weighted(DOPRI5.weights, slopes, target - sigma)
+    error = _weighted(DOPRI5.error_weights, slopes, target - sigma)
+    tolerance = atol + rtol * torch.maximum(x.abs(), new.abs())
+    # The worst picture of the batch counts: none hides its error behind the others.
+    ratio = (error / tolerance).flatten(1).square().mean(1).sqrt().max().item()
+    if math.isnan(ratio):
+        raise RuntimeError(f"dopri5: the model gives no numbers (NaN) near sigma {sigma:.4g}.")
+    return new, slopes[-1], ratio
+
+
+def _next_sigma(sigma: float, step: float, end: float) -> float:
+    """Where the step leads: not past the end, nor so close before it that a sliver remains."""
+    return end if abs(step) * 1.01 >= abs(end - sigma) else sigma + step
+
+
+def _intervals_reached(sigma: float, grid: Sequence[float]) -> int:
+    """Index of the interval of `grid` that ends at or holds `sigma`."""
+    direction = math.copysign(1.0, grid[-1] - grid[0])
+    return sum((sigma - point) * direction > 0 for point in grid[1:-1])
+
+
+SOLVERS: dict[str, Solver] = {
+    **{name: fixed_grid(name, tableau) for name, tableau in TABLEAUS.items()},
+    "dopri5": sample_dopri5,
+}
+
+
+def model_calls(name: str, steps: int) -> int | None:
+    """How often solver `name` asks the model in so many steps; None where it depends on the model.
+
+    With guidance one call is a batch of two for each picture. Raises KeyError for another name.
+    """
+    if SOLVERS[name] is sample_dopri5:
+        return None
+    return TABLEAUS[name].stages * steps

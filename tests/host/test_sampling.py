@@ -1,0 +1,512 @@
+"""The sampling nodes: KSampler's behaviour, the released code's numbers, what the editor is told.
+
+A tiny random model takes part. Where KSampler can do the same run (Euler on uniform steps) it is
+the oracle; for the released loop that is torchdiffeq around the plain model.
+"""
+
+import io as bytes_io
+import itertools
+
+import pytest
+import torch
+from torch.testing import assert_close
+from torchdiffeq import odeint
+
+from lumina_next.lumina import solvers
+from lumina_next.lumina.schedules import SCHEDULES
+from lumina_next.tests.host import jobs, tiny
+from lumina_next.tests.host.tiny import GUIDANCE, NEGATIVE, POSITIVE, SDXL_SCALE, SEED
+
+STEPS = 4
+SAMPLING_NODES = ["LuminaNextSampler", "LuminaNextScheduler", "LuminaNextSolver"]
+FIXED = sorted(solvers.TABLEAUS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def single_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def inference():
+    """ComfyUI runs every node under it."""
+    with torch.inference_mode():
+        yield
+
+
+def node(name, **inputs):
+    """What the node of that name puts out; without the tuple if that is one thing."""
+    import nodes
+
+    kind = nodes.NODE_CLASS_MAPPINGS[name]
+    out = getattr(kind(), kind.FUNCTION)(**inputs)
+    out = getattr(out, "args", out)
+    return out[0] if len(out) == 1 else out
+
+
+@pytest.fixture
+def model(host):
+    tiny.write_models(host)
+    return node(
+        "LuminaNextModelLoader",
+        model_name="native.safetensors",
+        weight_dtype="default",
+        latent_format="SDXL",
+    )
+
+
+def custom(schedule, solver, steps=STEPS, parameters=(), **options):
+    """The value of the preset input for these settings, in the form in which nodes get it."""
+    return {
+        "preset": "Custom",
+        "steps": steps,
+        "schedule": {"schedule": schedule, **dict(parameters)},
+        "solver": {"solver": solver, **options},
+    }
+
+
+def sample(model, preset, latent=None, **changes):
+    """Both outputs of the sampler node: (latent, denoised)."""
+    inputs = {
+        "model": model,
+        "seed": SEED,
+        "preset": preset if isinstance(preset, dict) else {"preset": preset},
+        "cfg": GUIDANCE,
+        "positive": POSITIVE,
+        "negative": NEGATIVE,
+        "latent_image": latent or empty(),
+        "denoise": 1.0,
+    }
+    return node("LuminaNextSampler", **inputs | changes)
+
+
+def empty(batch=1, channels=4, height=8, width=6):
+    return {"samples": torch.zeros(batch, channels, height, width)}
+
+
+def picture(batch=1):
+    return {"samples": torch.randn(batch, 4, 8, 6, generator=torch.manual_seed(1)) / SDXL_SCALE}
+
+
+def left_half(batch=1):
+    """A noise mask in pixels: the left half may change."""
+    mask = torch.zeros(batch, 64, 48)
+    mask[:, :, :24] = 1
+    return mask
+
+
+class Counter:
+    """Stands before a model's network: counts its calls, and interrupts after so many."""
+
+    def __init__(self, interrupt_after=None):
+        self.calls = 0
+        self.interrupt_after = interrupt_after
+
+    def __call__(self, apply_model, args):
+        import comfy.model_management
+
+        self.calls += 1
+        if self.calls == self.interrupt_after:
+            comfy.model_management.interrupt_current_processing()
+        return apply_model(args["input"], args["timestep"], **args["c"])
+
+
+def counted(model, **settings):
+    model, counter = model.clone(), Counter(**settings)
+    model.set_model_unet_function_wrapper(counter)
+    return model, counter
+
+
+# The same as KSampler
+
+
+LATENTS = {
+    "an empty latent": empty(),
+    "a batch of two": empty(batch=2),
+    "chosen pictures of a batch": {**empty(batch=2), "batch_index": [3, 1]},
+    "an empty latent of another model": empty(channels=16),
+    "an empty latent of another scale": {**empty(), "downscale_ratio_spacial": 16},
+    "a picture": picture(),
+    "a picture with a noise mask": {**picture(2), "noise_mask": left_half(2)},
+    "an odd size": empty(height=7, width=9),
+}
+
+
+@pytest.mark.parametrize("denoise", [1.0, 0.5, 0.0])
+@pytest.mark.parametrize("name", LATENTS)
+def test_euler_on_uniform_steps_is_ksampler(model, name, denoise):
+    import nodes
+
+    latent = LATENTS[name]
+    before = latent["samples"].clone()
+    settings = SEED, STEPS, GUIDANCE, "euler", "simple", POSITIVE, NEGATIVE
+    (expected,) = nodes.common_ksampler(model, *settings, latent, denoise=denoise)
+    found, denoised = sample(model, custom("uniform", "euler"), latent, denoise=denoise)
+    assert found.keys() == denoised.keys() == expected.keys()
+    assert found["samples"].dtype == expected["samples"].dtype
+    assert_close(found["samples"], expected["samples"])
+    # Euler's last step goes to what the model expects the picture to be.
+    assert_close(denoised["samples"], found["samples"])
+    assert latent["samples"].equal(before)
+
+
+def test_node_is_the_native_custom_sampler_to_the_bit(model):
+    sigmas = node("LuminaNextScheduler", schedule={"schedule": "uniform"}, steps=7, denoise=1.0)
+    expected = node(
+        "SamplerCustomAdvanced",
+        noise=node("RandomNoise", noise_seed=SEED),
+        guider=node("CFGGuider", model=model, positive=POSITIVE, negative=NEGATIVE, cfg=GUIDANCE),
+        sampler=node("KSamplerSelect", sampler_name="euler"),
+        sigmas=sigmas,
+        latent_image=picture(2),
+    )
+    found = sample(model, custom("uniform", "euler", steps=7), picture(2))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours["samples"].equal(theirs["samples"])
+
+
+@pytest.mark.parametrize("solver", ["midpoint", "rk4", "dopri5"])
+def test_node_is_our_scheduler_and_solver_in_the_native_custom_sampler(model, solver):
+    options = {"rtol": 1e-2, "atol": 1e-2, "max_steps": 50} if solver == "dopri5" else {}
+    expected = node(
+        "SamplerCustom",
+        model=model,
+        add_noise=True,
+        noise_seed=SEED,
+        cfg=GUIDANCE,
+        positive=POSITIVE,
+        negative=NEGATIVE,
+        sampler=node("LuminaNextSolver", solver={"solver": solver, **options}),
+        sigmas=node(
+            "LuminaNextScheduler",
+            schedule={"schedule": "rational", "shift": 3.0},
+            steps=STEPS,
+            denoise=0.7,
+        ),
+        latent_image=picture(),
+    )
+    preset = custom("rational", solver, parameters={"shift": 3.0}, **options)
+    found = sample(model, preset, picture(), denoise=0.7)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours["samples"].equal(theirs["samples"])
+
+
+@pytest.mark.parametrize("solver", [*FIXED, "dopri5"])
+def test_noise_mask_keeps_what_it_covers(model, solver):
+    latent = {**picture(), "noise_mask": left_half()}
+    preset = custom("sigmoid", solver, steps=10)
+    changed = sample(model, preset, latent)[0]["samples"] - latent["samples"]
+    spread = latent["samples"].std()
+    # The VAE turns less than a thousandth of the spread into less than one step of a pixel's 255.
+    assert changed[..., 3:].abs().max() < 1e-3 * spread
+    assert changed[..., :3].std() > 0.1 * spread
+
+
+@pytest.mark.parametrize("solver", ["midpoint", "rk4"])
+def test_pictures_of_a_batch_are_those_of_their_seeds_noise(model, solver):
+    """The second picture of a batch is drawn again by its index, as with KSampler."""
+    preset = custom("sigmoid", solver)
+    both, _ = sample(model, preset, empty(batch=2))
+    second, _ = sample(model, preset, {**empty(), "batch_index": [1]})
+    tiny.assert_same_picture(both["samples"][1:], second["samples"])
+
+
+# The released code
+
+
+def released_loop(points, shift, size, seed):
+    """Lumina-Next's sampling: torchdiffeq over `points` shifted times, 3 of 4 channels guided."""
+    network = tiny.plain_model()
+    captions = POSITIVE[0][0], NEGATIVE[0][0]
+
+    def velocity(t, x):
+        wanted, unwanted = (network(x, t.expand(len(x)), caption) for caption in captions)
+        guided = unwanted + GUIDANCE * (wanted - unwanted)
+        return torch.cat([guided[:, :3], wanted[:, 3:]], dim=1)
+
+    t = torch.linspace(0, 1, points)
+    t = t / (t + shift - shift * t)
+    noise = torch.randn(1, 4, *size, generator=torch.manual_seed(seed))
+    return odeint(velocity, noise, t, method="midpoint")[-1] / SDXL_SCALE
+
+
+def test_as_released_is_the_released_loop(model):
+    found, _ = sample(model, "As released", empty(height=16, width=12))
+    tiny.assert_same_picture(found["samples"], released_loop(30, 4.0, (16, 12), SEED))
+
+
+# While it runs
+
+
+@pytest.fixture
+def progress(host):
+    """(value, total, preview) of every message to the editor's progress bar, with previews on."""
+    import comfy.utils
+    import latent_preview
+
+    messages, hook = [], comfy.utils.PROGRESS_BAR_HOOK
+    comfy.utils.set_progress_bar_global_hook(
+        lambda value, total, preview, **_: messages.append((value, total, preview))
+    )
+    latent_preview.set_preview_method("latent2rgb")
+    yield messages
+    latent_preview.set_preview_method(None)
+    comfy.utils.set_progress_bar_global_hook(hook)
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
+def test_every_step_is_shown_with_a_preview(model, progress, solver):
+    sample(model, custom("sigmoid", solver))
+    assert [message[:2] for message in progress] == [(i + 1, STEPS) for i in range(STEPS)]
+    for _, _, (kind, image, _) in progress:
+        assert kind == "JPEG" and image.size == (6, 8)
+        image.save(bytes_io.BytesIO(), "JPEG")
+
+
+def test_dopri5_shows_how_far_it_is(model, progress):
+    sample(model, custom("sigmoid", "dopri5", steps=20))
+    values = [value for value, _, _ in progress]
+    assert values == sorted(values) and values[-1] == 20
+    assert len(values) > 3 and all(preview for _, _, preview in progress)
+
+
+@pytest.mark.parametrize("solver", ["euler", "rk4", "dopri5"])
+def test_cancel_stops_within_the_model_call(model, solver):
+    import comfy.model_management
+
+    model, counter = counted(model, interrupt_after=3)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        sample(model, custom("sigmoid", solver, steps=10))
+    assert counter.calls == 3
+    comfy.model_management.interrupt_current_processing(False)
+
+
+@pytest.mark.parametrize("name", ["Balanced", "Fast", "Best", "As released"])
+def test_preset_calls_the_model_as_often_as_it_says(model, name):
+    from lumina_next.host.sampling import PRESETS
+
+    model, counter = counted(model)
+    sample(model, name, empty(height=2, width=2))
+    assert counter.calls == PRESETS[name].model_calls
+    (preset,) = [item for item in inputs_of("LuminaNextSampler") if item.id == "preset"]
+    assert f"{name}: {counter.calls} model calls" in preset.tooltip
+
+
+def test_fast_is_fast():
+    from lumina_next.host.sampling import PRESETS
+
+    assert PRESETS["Fast"].model_calls <= 10
+    assert PRESETS["Fast"].model_calls < PRESETS["Balanced"].model_calls
+    assert PRESETS["Balanced"].model_calls < PRESETS["Best"].model_calls
+
+
+def test_every_preset_is_there_to_choose(model):
+    from lumina_next.host.sampling import PRESETS
+
+    (preset,) = [item for item in inputs_of("LuminaNextSampler") if item.id == "preset"]
+    assert [option.key for option in preset.options] == [*PRESETS, "Custom"]
+
+
+def test_model_that_is_no_flow_is_refused(model):
+    model = node("ModelSamplingDiscrete", model=model, sampling="eps", zsnr=False)
+    with pytest.raises(ValueError, match='is no flow model.*"KSampler"'):
+        sample(model, "Fast")
+
+
+def test_shift_of_the_model_does_not_bend_the_schedule(model):
+    """A shift set by a native node is for the native schedulers."""
+    shifted = node("ModelSamplingAuraFlow", model=model, shift=5.0)
+    preset = custom("sigmoid", "midpoint")
+    expected, _ = sample(model, preset)
+    assert_close(sample(shifted, preset)[0]["samples"], expected["samples"])
+
+
+# Scheduler and solver
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_scheduler_gives_the_schedule(host, name):
+    given = {"shift": 2.0} if name == "rational" else {}
+    found = node("LuminaNextScheduler", schedule={"schedule": name, **given}, steps=9, denoise=1.0)
+    assert found.equal(SCHEDULES[name](9, **given))
+
+
+@pytest.mark.parametrize("steps", [1, 7, 20])
+@pytest.mark.parametrize("denoise", [1.0, 0.99, 0.3, 0.0])
+def test_denoise_counts_like_the_native_scheduler(model, steps, denoise):
+    found = node(
+        "LuminaNextScheduler", schedule={"schedule": "uniform"}, steps=steps, denoise=denoise
+    )
+    native = node("BasicScheduler", model=model, scheduler="simple", steps=steps, denoise=denoise)
+    # The native one knows a thousand sigmas and takes the nearest above.
+    assert_close(found, native, rtol=0, atol=1.1e-3)
+    assert found.dtype == native.dtype and found.device == native.device
+
+
+@pytest.mark.parametrize("value", [None, {}])
+def test_missing_choice_is_named(host, value):
+    with pytest.raises(ValueError, match='"schedule" is missing or not in the list.*sigmoid, uni'):
+        node("LuminaNextScheduler", schedule=value or None, steps=9, denoise=1.0)
+
+
+def test_missing_choice_in_a_preset_is_named(model):
+    with pytest.raises(ValueError, match='"preset.solver" is missing or not in the list.*rk4'):
+        sample(
+            model, {key: value for key, value in custom("sigmoid", 0).items() if key != "solver"}
+        )
+
+
+# What the editor is told
+
+
+def schema(name):
+    import nodes
+
+    return nodes.NODE_CLASS_MAPPINGS[name].GET_SCHEMA()  # which checks it as well
+
+
+def unfolded(inputs):
+    """The inputs and, of every dynamic one, those of its options."""
+    for item in inputs:
+        yield item
+        for option in getattr(item, "options", None) or []:
+            yield from unfolded(getattr(option, "inputs", []))
+
+
+def inputs_of(name):
+    return list(unfolded(schema(name).inputs))
+
+
+@pytest.mark.parametrize("name", SAMPLING_NODES)
+def test_everything_has_a_tooltip(host, name):
+    described = schema(name)
+    assert described.description and described.search_aliases
+    assert described.display_name.startswith("Lumina-Next ")
+    assert described.category.startswith("model/sampling")
+    for item in [*inputs_of(name), *described.outputs]:
+        assert item.tooltip and item.tooltip.endswith("."), item
+
+
+@pytest.mark.parametrize("name", SAMPLING_NODES)
+def test_no_tooltip_is_too_long_to_read(host, name):
+    assert all(len(item.tooltip) < 500 for item in inputs_of(name))
+
+
+def numbers(name):
+    return [item for item in inputs_of(name) if hasattr(item, "min") and hasattr(item, "max")]
+
+
+@pytest.mark.parametrize("name", SAMPLING_NODES)
+def test_numbers_have_a_range_with_the_default_inside(host, name):
+    assert numbers(name)
+    for item in numbers(name):
+        assert item.min <= item.default <= item.max, item.id
+
+
+def test_editor_offers_no_parameter_that_the_schedule_refuses(host):
+    (choice,) = [item for item in inputs_of("LuminaNextScheduler") if item.id == "schedule"]
+    for option in choice.options:
+        for end in ("min", "max"):
+            SCHEDULES[option.key](3, **{item.id: getattr(item, end) for item in option.inputs})
+
+
+# Over HTTP, as the editor and scripts send it
+
+
+@pytest.fixture(scope="module")
+def tiny_server(server):
+    """The server, with the tiny models: unlike an untrained one they draw no two runs alike."""
+    for kind in ("diffusion_models", "text_encoders"):
+        (server.models / kind).mkdir(parents=True, exist_ok=True)
+    tiny.write_models(server)
+    tiny.write_gemma(server)
+    return server
+
+
+def flat_graph(**sampler):
+    """From files to a saved latent, with our sampler in the place of KSampler."""
+    graph = tiny.graph()
+    links = graph["sampler"]["inputs"]
+    kept = {key: links[key] for key in ("model", "positive", "negative", "latent_image")}
+    graph["sampler"] = {
+        "class_type": "LuminaNextSampler",
+        "inputs": {**kept, "cfg": 4.0, "denoise": 1.0, "seed": next(_seeds), **sampler},
+    }
+    return graph
+
+
+_seeds = itertools.count(1)  # no run is answered from the cache of another
+
+
+FLAT = {
+    "preset": "Custom",
+    "preset.steps": 3,
+    "preset.schedule": "sigmoid",
+    "preset.schedule.mu": 0.5,
+    "preset.schedule.alpha": 5.0,
+    "preset.schedule.beta": 10.0,
+    "preset.solver": "dopri5",
+    "preset.solver.rtol": 0.01,
+    "preset.solver.atol": 0.01,
+    "preset.solver.max_steps": 50,
+}
+
+
+def test_preset_runs_over_http(tiny_server):
+    latent = jobs.saved_latent(tiny_server, jobs.run(tiny_server, flat_graph(preset="Fast")))
+    assert latent.shape == (2, 4, 15, 17) and bool(latent.isfinite().all())
+
+
+def test_custom_settings_over_http_reach_schedule_and_solver(tiny_server):
+    """Flat keys, as the editor sends them; the same run with scheduler and solver in nodes."""
+    graph = flat_graph(**FLAT)
+    found = jobs.saved_latent(tiny_server, jobs.run(tiny_server, graph))
+    inputs = graph["sampler"]["inputs"]
+    parts = {key.removeprefix("preset."): value for key, value in FLAT.items() if key != "preset"}
+    graph["scheduler"] = {
+        "class_type": "LuminaNextScheduler",
+        "inputs": {"denoise": 1.0, **{k: v for k, v in parts.items() if "solver" not in k}},
+    }
+    graph["solver"] = {
+        "class_type": "LuminaNextSolver",
+        "inputs": {k: v for k, v in parts.items() if "solver" in k},
+    }
+    links = ("model", "positive", "negative", "latent_image", "cfg")
+    graph["sampler"] = {
+        "class_type": "SamplerCustom",
+        "inputs": {
+            **{key: inputs[key] for key in links},
+            "add_noise": True,
+            "noise_seed": inputs["seed"],
+            "sampler": ["solver", 0],
+            "sigmas": ["scheduler", 0],
+        },
+    }
+    assert found.equal(jobs.saved_latent(tiny_server, jobs.run(tiny_server, graph)))
+
+
+@pytest.mark.parametrize(
+    "key, value", [("preset.schedule.mu", 2.0), ("preset.steps", 0), ("cfg", -1.0)]
+)
+def test_number_out_of_range_is_refused_before_the_run(tiny_server, key, value):
+    assert jobs.refusal(tiny_server, flat_graph(**FLAT | {key: value}))["sampler"] == key
+
+
+def test_setting_that_the_choice_needs_is_asked_for(tiny_server):
+    flat = {key: value for key, value in FLAT.items() if key != "preset.solver.rtol"}
+    assert jobs.refusal(tiny_server, flat_graph(**flat))["sampler"] == "rtol"
+
+
+def test_unknown_choice_is_answered_with_the_list(tiny_server):
+    message = jobs.error(tiny_server, flat_graph(preset="Slow"))
+    assert message.startswith("LuminaNextSampler: ")
+    assert '"preset" is missing or not in the list. It can be: Balanced, Fast' in message
+
+
+def test_dopri5_at_its_limit_says_so_to_the_user(tiny_server):
+    message = jobs.error(tiny_server, flat_graph(**FLAT | {"preset.solver.max_steps": 1}))
+    assert "dopri5 has taken 1 steps (7 model calls)" in message
+    assert "Raise max_steps" in message
