@@ -1,9 +1,10 @@
 """Pictures from the demonstration model in plain torch, many captions at once.
 
-The same mathematics as the ComfyUI graph with KSampler euler / normal: uniform steps from noise
-(t = 0) to picture (t = 1), classifier-free guidance on three of the four latent channels.
+The same mathematics as in ComfyUI: schedules and solvers of `lumina`, classifier-free guidance on
+three of the four latent channels.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,18 @@ from torch import Tensor
 
 from lumina.checkpoints import load_next_dit
 from lumina.gemma import load_gemma
+from lumina.guidance import RELEASED_CHANNELS, on_channels
 from lumina.prompt import padding_mask
+from lumina.schedules import SCHEDULES
+from lumina.settings import RunSettings, Step
+from lumina.solvers import SOLVERS
 
 from . import autoencoder
 from .tokenizer import Tokenizer
 
 MODELS = Path(__file__).parent / "models"
 NAME = "lumina-next-demo.safetensors"
-GUIDED_CHANNELS = 3
+UNSET = RunSettings()
 
 
 class Demo:
@@ -33,32 +38,54 @@ class Demo:
         self.dit = load_next_dit(models / "diffusion_models" / NAME, dtype=torch.float32)
         self.vae = autoencoder.load(models / "vae" / NAME)
 
+    def draw(self, captions: list[str], *, size_px: int = 128, **run: object) -> np.ndarray:
+        """One picture for each caption: uint8 RGB (B, size_px, size_px, 3). run: as `latents`."""
+        side = size_px // autoencoder.PIXELS_PER_LATENT
+        return self.pictures(self.latents(captions, side, **run))
+
     @torch.inference_mode()
-    def draw(
+    def latents(
         self,
         captions: list[str],
+        side: int,
         *,
-        size_px: int = 128,
         steps: int = 30,
+        schedule: str = "uniform",
+        solver: str = "euler",
         cfg: float = 4.0,
         seed: int = 0,
-    ) -> np.ndarray:
-        """One picture for each caption: uint8 RGB (B, size_px, size_px, 3)."""
-        ids, mask = self.tokenizer([*captions, *[""] * len(captions)])
-        caption = self.gemma(ids, mask)
-        side = size_px // autoencoder.PIXELS_PER_LATENT
-        generator = torch.Generator().manual_seed(seed)
-        x = torch.randn(len(captions), 4, side, side, generator=generator)
-        for i in range(steps):
-            x = x + self._guided(x, i / steps, caption, padding_mask(mask), cfg) / steps
-        pictures = self.vae.decode(x).permute(0, 2, 3, 1)
-        return (pictures * 255).round().byte().numpy()
-
-    def _guided(
-        self, x: Tensor, t: float, caption: Tensor, mask: Tensor | None, cfg: float
+        settings: RunSettings = UNSET,
     ) -> Tensor:
-        both = torch.cat([x, x])
-        velocity = self.dit(both, torch.full((len(both),), t), caption, mask)
-        prompt, empty = velocity.chunk(2)
-        guided = empty + cfg * (prompt - empty)
-        return torch.cat([guided[:, :GUIDED_CHANNELS], prompt[:, GUIDED_CHANNELS:]], dim=1)
+        """Latents (B, 4, side, side) drawn from noise. steps: intervals of the schedule."""
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(len(captions), 4, side, side, generator=generator)
+        model = self._denoiser(captions, cfg, settings)
+        return SOLVERS[solver](model, noise, SCHEDULES[schedule](steps), disable=True)
+
+    @torch.inference_mode()
+    def pictures(self, latents: Tensor) -> np.ndarray:
+        """Latents (B, 4, h, w) as uint8 RGB (B, 8h, 8w, 3)."""
+        decoded = [self.vae.decode(part) for part in latents.split(10)]
+        return (torch.cat(decoded).permute(0, 2, 3, 1) * 255).round().byte().numpy()
+
+    def _denoiser(
+        self, captions: list[str], cfg: float, settings: RunSettings
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        ids, mask = self.tokenizer([*captions, *[""] * len(captions)])
+        caption, mask = self.gemma(ids, mask), padding_mask(mask)
+
+        def denoised(x: Tensor, sigma: Tensor) -> Tensor:
+            options = settings.forward_options(self._step(x, sigma))
+            velocity = self.dit(x.repeat(2, 1, 1, 1), (1 - sigma).repeat(2), caption, mask, options)
+            prompt, empty = velocity.chunk(2)
+            guided = on_channels(empty + cfg * (prompt - empty), prompt, RELEASED_CHANNELS)
+            return x + sigma[:, None, None, None] * guided
+
+        return denoised
+
+    def _step(self, x: Tensor, sigma: Tensor) -> Step:
+        config = self.dit.config
+        height, width = (side // config.patch_size for side in x.shape[-2:])
+        rows, columns = (torch.arange(n, dtype=torch.float32) for n in (height, width))
+        frame = (height, width)
+        return Step(sigma, rows, columns, frame, config.layers, config.head_dim, x.device)

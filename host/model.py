@@ -20,9 +20,10 @@ from torch import Tensor
 from ..lumina import key_names, prompt
 from ..lumina.config import NextDiTConfig
 from ..lumina.model import Block, NextDiT
+from ..lumina.settings import Step
 from .attention import CastingHeadGate, image_attention, rotate
 from .conditioning import PaddedSequence, caption_mask, check_caption, check_latent
-from .options import HostForwardOptions, Step, patches, positions
+from .options import HostForwardOptions, patches, positions
 from .settings import IMAGE_MODEL, forward_options
 
 # The host's figure for Lumina-Image 2.0, which has the width and patches of Lumina-Next 2B.

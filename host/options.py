@@ -1,7 +1,6 @@
-"""What one model call is about to compute, and the options it takes into the network.
+"""The options of a model call together with what other nodes hung on the model.
 
-`Step` is what a run's settings (see `settings`) know when they decide; `HostForwardOptions` carries
-their decision, and what other nodes hung on the model, to where the network reads it.
+`HostForwardOptions` carries both to where the network reads them.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,40 +9,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
-from ..lumina import rope
 from ..lumina.options import ForwardOptions
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """What one model call is about to compute, in tokens.
-
-    sigma (B,): 1 noise, 0 picture. rows (H,), columns (W,): where the tokens stand; 0, 1, 2 ...
-    unless the host's ScaleROPE moves them. frame: rows and columns of the whole picture, more than
-    this call's own where conditioning is limited to an area.
-    """
-
-    sigma: Tensor
-    rows: Tensor
-    columns: Tensor
-    frame: tuple[int, int]
-    layers: int
-    head_dim: int
-    device: torch.device
-
-    @property
-    def t(self) -> float:
-        """Lumina's time, 0 noise, 1 picture. Waits for an accelerator: ask only when needed."""
-        return 1.0 - float(self.sigma.flatten()[0])
-
-    def trained_rotation(self) -> Tensor:
-        """The RoPE table of the frequencies as trained, where the tokens stand."""
-        height, width = len(self.rows), len(self.columns)
-        in_place = (torch.arange(n, dtype=torch.float32) for n in (height, width))
-        if all(map(torch.equal, (self.rows, self.columns), in_place)):
-            return rope.trained_table(height, width, self.head_dim, self.device)
-        frequency = rope.frequencies(self.head_dim)
-        return rope.rotation_table_at(self.rows, self.columns, frequency, frequency, self.device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,14 +1,28 @@
 """Lumina-Next without ComfyUI: the model and its maths, in plain torch.
 
+The model
 config        what a Next-DiT is made of; the released sizes
-options       what one run may change about a forward pass
-model         NextDiT itself; patches, rope and attention are its three ingredients
+model         NextDiT itself
+patches       latent pictures to tokens and back
+rope          where tokens stand: rotary position embedding
 gemma         the text encoder (Gemma-1), as far as Lumina-Next uses it
+prompt        the rules by which captions become tokens and masks
+
+A run of it
 schedules     the noise levels of a run: uniform, rational, sigmoid
 solvers       from noise to picture by Runge-Kutta rules, in k-diffusion's form
-prompt        the rules by which captions become tokens and masks
-files         checkpoint files on disk: shards, formats, what is wrong with a bad one
-checkpoints   key names, the architecture read from weights, loading
+guidance      what may follow classifier-free guidance
+resolution    position frequencies beyond the trained size
+context_drop  attention to averaged keys and values
+settings      what a user sets for a run, and what it means for each model call
+options       what one model call may change about the forward pass
+
+Its files
+files         checkpoint files on disk: shards, formats, folders
+broken_files  what is wrong with a file that cannot be read
+wrong_models  which other model a file holds
+key_names     the released names of weights, and the other spellings
+checkpoints   the architecture read from weights, strictness, loading
 
 Convention everywhere: time t runs from 0 (noise) to 1 (picture); the network predicts the
 velocity, picture minus noise.

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..host import settings
 from ..lumina.context_drop import ORDERS, ContextDrop
 from ..lumina.resolution import DYPE_BASES, METHODS, Scaling
+from ..lumina.settings import Resolution as RunResolution
 
 CATEGORY = "model/patch"
 ALIASES = ["lumina", "lumina next"]
@@ -66,7 +67,7 @@ class Resolution(io.ComfyNode):
         proportional_attention: str,
         method: io.DynamicCombo.Type,
     ) -> io.NodeOutput:
-        resolution = settings.Resolution(
+        resolution = RunResolution(
             trained_tokens=settings.trained_tokens(model, trained_size),
             scaling=_scaling(dict(method)),
             isotropic=isotropic,

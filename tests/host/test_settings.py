@@ -130,8 +130,7 @@ def test_watershed_is_diffusers(t):
     """As LuminaPipeline switches at scaling_watershed: linear factor before it, ntk from it on."""
     from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
 
-    from lumina_next.host.options import Step
-    from lumina_next.host.settings import Resolution
+    from lumina_next.lumina.settings import Resolution, Step
 
     side, trained = 12, 6
     factors = {"linear_factor": 2.0, "ntk_factor": 1.0} if t < 0.3 else {"ntk_factor": 2.0}
