@@ -1,0 +1,184 @@
+"""What the paper's sampler does on the demonstration model, in numbers.
+
+    python -m demo.measure sampling        schedule x solver at 5 to 30 model calls
+    python -m demo.measure resolution      RoPE methods at two and three times the trained size
+    python -m demo.measure context-drop    matches and time against factor and range
+
+Pictures of held-out scenes from demo/generate.py, read back by reading.py. Prints a Markdown table
+and writes demo/results/NAME.json. `error` is the latents' root mean square distance from a fine
+solution (classic rk4, 60 uniform steps) of the same noise.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lumina.context_drop import ORDERS, ContextDrop
+from lumina.resolution import Scaling
+from lumina.schedules import SCHEDULES
+from lumina.settings import Resolution, RunSettings
+from lumina.solvers import model_calls
+
+from .evaluate import held_out_scenes
+from .generate import Demo
+from .reading import exact, read, score, sharpness
+from .saving import write_whole
+from .scenes import Scene, main_caption
+
+RESULTS = Path(__file__).parent / "results"
+TRAINED_PX, PX_PER_TOKEN = 128, 16
+CALLS = (5, 10, 20, 30)
+SOLVERS_COMPARED = ("euler", "midpoint", "heun", "bosh3", "rk4")
+BATCH = 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: what was set, and what came of it. Shares are from 0 to 1."""
+
+    setting: str
+    attributes: float
+    exact: float
+    error: float | None = None
+    sharpness: float | None = None
+    seconds: float | None = None
+
+
+class Measure:
+    """Draws the same scenes from the same noise under one setting after another."""
+
+    def __init__(self, demo: Demo, count: int, size_px: int = TRAINED_PX) -> None:
+        self.demo, self.side = demo, size_px // 8
+        self.scenes = held_out_scenes(count // 2, 1, seed=7) + held_out_scenes(count // 2, 2, 7)
+        self.fine: Tensor | None = None
+
+    def latents(self, **run: object) -> Tensor:
+        batches = [
+            self.demo.latents(
+                [main_caption(scene) for scene in self.scenes[start : start + BATCH]],
+                self.side,
+                seed=start,
+                **run,
+            )
+            for start in range(0, len(self.scenes), BATCH)
+        ]
+        return torch.cat(batches)
+
+    def row(self, setting: str, **run: object) -> Row:
+        started = time.perf_counter()
+        latents = self.latents(**run)
+        seconds = time.perf_counter() - started
+        pictures = self.demo.pictures(latents)
+        right, whole = matches(self.scenes, pictures)
+        return Row(
+            setting,
+            right,
+            whole,
+            None if self.fine is None else float((latents - self.fine).square().mean().sqrt()),
+            statistics.mean(map(sharpness, pictures)),
+            seconds,
+        )
+
+
+def matches(scenes: list[Scene], pictures: np.ndarray) -> tuple[float, float]:
+    """Shares of attributes right and of pictures exact."""
+    readings = [read(picture) for picture in pictures]
+    scores = [score(s, r) for s, r in zip(scenes, readings, strict=True)]
+    right, total = (sum(part) for part in zip(*scores, strict=True))
+    whole = sum(exact(s, r) for s, r in zip(scenes, readings, strict=True))
+    return right / total, whole / len(scenes)
+
+
+def sampling(demo: Demo, count: int) -> Iterator[Row]:
+    """Every schedule with every solver that spends exactly so many model calls."""
+    measure = Measure(demo, count)
+    measure.fine = measure.latents(steps=60, solver="rk4_classic")
+    for calls in CALLS:
+        for solver in SOLVERS_COMPARED:
+            steps, rest = divmod(calls, model_calls(solver, 1))
+            if rest:
+                continue
+            for schedule in SCHEDULES:
+                yield measure.row(
+                    f"{calls} calls, {solver}, {schedule}",
+                    steps=steps,
+                    solver=solver,
+                    schedule=schedule,
+                )
+
+
+def resolution(demo: Demo, count: int) -> Iterator[Row]:
+    """Every method at 2 and 3 times the trained side, without and with proportional attention."""
+    methods = [None, Scaling("linear"), Scaling("ntk"), Scaling("frequency_aware")]
+    methods += [Scaling("time_aware"), Scaling("yarn"), Scaling("dype")]
+    methods += [Scaling("dype", dype_base="yarn")]
+    methods += [Scaling("watershed", watershed=w) for w in (0.3, 0.5, 0.7, 0.85)]
+    for times in (2, 3):
+        measure = Measure(demo, count, times * TRAINED_PX)
+        for scaling in methods:
+            for proportional in (False, True):
+                chosen = Resolution(
+                    TRAINED_PX // PX_PER_TOKEN, scaling, proportional=proportional
+                )
+                name = f"{times}x, {described(scaling)}{', proportional' * proportional}"
+                yield measure.row(name, settings=RunSettings(chosen))
+
+
+def described(scaling: Scaling | None) -> str:
+    if scaling is None:
+        return "none"
+    if scaling.method == "watershed":
+        return f"watershed {scaling.watershed:g}"
+    return f"dype on {scaling.dype_base}" if scaling.method == "dype" else scaling.method
+
+
+def context_drop(demo: Demo, count: int) -> Iterator[Row]:
+    """Factor, range and order at the trained size, against none."""
+    measure = Measure(demo, count)
+    yield measure.row("none")
+    for factor in (2, 4):
+        for until in (0.5, 1.0):
+            for order in ORDERS:
+                drop = RunSettings(context_drop=ContextDrop(factor, until, order))
+                yield measure.row(f"{factor} x {factor}, until {until:g}, {order}", settings=drop)
+
+
+def table(row: Row) -> str:
+    """A line of the Markdown table."""
+    numbers = [f"{row.attributes:.1%}", f"{row.exact:.1%}"]
+    numbers += ["-" if n is None else f"{n:.3f}" for n in (row.error, row.sharpness)]
+    return f"| {' | '.join([row.setting, *numbers, f'{row.seconds:.1f}'])} |"
+
+
+SUBJECTS = {"sampling": sampling, "resolution": resolution, "context-drop": context_drop}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("subject", choices=SUBJECTS)
+    parser.add_argument("--count", type=int, default=200, help="pictures for each setting")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print("| Setting | Attributes | Exact | Error | Sharpness | Seconds |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    rows = []
+    for row in SUBJECTS[args.subject](Demo(), args.count):
+        print(table(row), flush=True)
+        rows.append(asdict(row))
+    content = {"pictures": args.count, "rows": rows}
+    text = json.dumps(content, indent=1) + "\n"
+    write_whole(RESULTS / f"{args.subject}.json", lambda part: part.write_text(text))
+
+
+if __name__ == "__main__":
+    main()
