@@ -33,6 +33,7 @@ def train_tokenizer(sentences: int = 20_000) -> bytes:
         unk_id=3,
         byte_fallback=True,
         add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
         normalization_rule_name="nmt_nfkc_cf",
         minloglevel=2,
     )

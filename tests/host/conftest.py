@@ -2,7 +2,8 @@
 
 The host reads its command line when first imported, so its settings are made here, before any test
 module can say `import comfy`. In this process the pack keeps the name lumina_next, so a class that
-a test imports is the one the node uses; `server` loads it by path, as it is for users.
+a test imports is the one the node uses; `server` loads it by path, as it is for users. Both compute
+on the CPU, so that numbers mean the same everywhere; test_cuda.py starts hosts on the card.
 """
 
 import asyncio
@@ -15,7 +16,6 @@ import uuid
 from pathlib import Path
 
 import pytest
-import torch
 
 import lumina_next
 from lumina_next.demo import environment
@@ -29,7 +29,7 @@ sys.dont_write_bytecode = True  # nothing is written into the host's folder
 
 import comfy.cli_args  # noqa: E402 - found only through the line above
 
-comfy.cli_args.args.cpu = not torch.accelerator.is_available()
+comfy.cli_args.args.cpu = True
 comfy.cli_args.args.base_directory = str(BASE)
 comfy.cli_args.args.disable_api_nodes = True
 
@@ -111,7 +111,7 @@ async def register_pack(nodes):
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """ComfyUI as users run it: a demo.host.Host, started once for the session. `server.url`."""
-    with Host(tmp_path_factory.mktemp("server")) as running:
+    with Host(tmp_path_factory.mktemp("server"), arguments=["--cpu"]) as running:
         make_model_folders(running.models)
         yield running
 
