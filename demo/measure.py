@@ -126,9 +126,7 @@ def resolution(demo: Demo, count: int) -> Iterator[Row]:
         measure = Measure(demo, count, times * TRAINED_PX)
         for scaling in methods:
             for proportional in (False, True):
-                chosen = Resolution(
-                    TRAINED_PX // PX_PER_TOKEN, scaling, proportional=proportional
-                )
+                chosen = Resolution(TRAINED_PX // PX_PER_TOKEN, scaling, proportional=proportional)
                 name = f"{times}x, {described(scaling)}{', proportional' * proportional}"
                 yield measure.row(name, settings=RunSettings(chosen))
 

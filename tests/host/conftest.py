@@ -16,6 +16,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+import torch
 
 import lumina_next
 from lumina_next.demo import environment
@@ -81,6 +82,22 @@ class Listener:
 
     def send_sync(self, event, data, client_id=None):
         pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def single_thread():
+    """Tiny models are slower on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def inference():
+    """ComfyUI runs every node under it."""
+    with torch.inference_mode():
+        yield
 
 
 @pytest.fixture(scope="session")

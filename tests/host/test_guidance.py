@@ -8,13 +8,6 @@ from lumina_next.tests.host import tiny
 from lumina_next.tests.host.tiny import GUIDANCE, NEGATIVE, POSITIVE, SEED, STEPS, ksampler
 
 
-@pytest.fixture(autouse=True)
-def inference():
-    """ComfyUI runs every node under it."""
-    with torch.inference_mode():
-        yield
-
-
 @pytest.fixture
 def model(host):
     from lumina_next.host import loading
@@ -27,22 +20,6 @@ def guided(model, channels="released", start=1.0, end=0.0, renorm=0.0, rescale=0
     from lumina_next.nodes.guidance import Guidance
 
     return Guidance.execute(model, channels, start, end, renorm, rescale, zero_steps)[0]
-
-
-def passes(model):
-    """A clone of `model`, and a list of the number of latents in each of its forward passes."""
-    import comfy.patcher_extension
-
-    seen = []
-
-    def note(executor, x, *args, **kwargs):
-        seen.append(len(x))
-        return executor(x, *args, **kwargs)
-
-    model = model.clone()
-    kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
-    model.add_wrapper_with_key(kind, "count", note)
-    return model, seen
 
 
 def batch_of(count, model):
@@ -79,7 +56,7 @@ def ksampler_at_cfg(model, cfg):
 
 
 def test_outside_its_interval_a_step_costs_half(model):
-    watched, seen = passes(guided(model, start=0.9, end=0.2))
+    watched, seen = tiny.count_forwards(guided(model, start=0.9, end=0.2))
     ksampler(watched)
     assert seen == [1, 2, 1]  # sigmas 1, 0.5, 0.001
 

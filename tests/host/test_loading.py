@@ -13,21 +13,6 @@ from lumina_next.tests.host import tiny
 from lumina_next.tests.host.tiny import assert_same_picture, euler, ksampler, plain_model
 
 
-@pytest.fixture(scope="module", autouse=True)
-def single_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def inference():
-    """ComfyUI runs every node under it."""
-    with torch.inference_mode():
-        yield
-
-
 @pytest.fixture
 def weights():
     return tiny.weights()

@@ -26,21 +26,6 @@ from lumina_next.tests.host.tiny import (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def single_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def inference():
-    """ComfyUI runs every node under it."""
-    with torch.inference_mode():
-        yield
-
-
 @pytest.fixture
 def weights():
     return tiny.weights()
@@ -58,27 +43,11 @@ def load(folder):
     return loading.load_model
 
 
-def count_forwards(model):
-    """A clone of `model` and the list that each of its forward passes adds a batch size to."""
-    import comfy.patcher_extension
-
-    seen = []
-
-    def note(executor, x, *args, **kwargs):
-        seen.append(len(x))
-        return executor(x, *args, **kwargs)
-
-    model = model.clone()
-    kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
-    model.add_wrapper_with_key(kind, "count", note)
-    return model, seen
-
-
 # --- conditioning
 
 
 def test_prompts_of_different_length_share_one_forward(load):
-    model, seen = count_forwards(load("native.safetensors"))
+    model, seen = tiny.count_forwards(load("native.safetensors"))
     ksampler(model)
     assert seen == [2] * STEPS
 

@@ -22,21 +22,6 @@ GUIDANCE = 4.0
 DEMO_VAE = environment.ROOT / "demo" / "models" / "vae" / "lumina-next-demo.safetensors"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def single_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def inference():
-    """ComfyUI runs every node under it."""
-    with torch.inference_mode():
-        yield
-
-
 def node(name, **inputs):
     """What ComfyUI's node of that name puts out; without the tuple if that is one thing."""
     import nodes

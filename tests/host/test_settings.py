@@ -26,13 +26,6 @@ TRAINED_PX = 64  # 4 x 4 tokens; tiny.ksampler's picture of 8 x 6 tokens is beyo
 TRAINED = TRAINED_PX // 16
 
 
-@pytest.fixture(autouse=True)
-def inference():
-    """ComfyUI runs every node under it."""
-    with torch.inference_mode():
-        yield
-
-
 @pytest.fixture
 def folder(host):
     return tiny.write_models(host)
@@ -244,9 +237,7 @@ def test_context_drop_is_the_same_by_hand(model):
     drop = ContextDrop(2, 0.8, "last")
 
     def options(t, height, width):
-        return ForwardOptions(
-            cells=Cells(height, width, 2), dropping=drop.layers(t, CONFIG.layers)
-        )
+        return ForwardOptions(cells=Cells(height, width, 2), dropping=drop.layers(t, CONFIG.layers))
 
     found = ksampler(dropped(model, 2, 0.8, "last"))
     assert_same_picture(found, by_hand(model, options))

@@ -17,13 +17,6 @@ from lumina_next.lumina import prompt
 from lumina_next.tests.host import tiny
 
 
-@pytest.fixture(autouse=True)
-def inference():
-    """ComfyUI runs every node under it."""
-    with torch.inference_mode():
-        yield
-
-
 @pytest.fixture
 def encoders(host):
     return tiny.write_gemma(host)

@@ -127,6 +127,22 @@ def assert_same_picture(found, expected):
     assert_close(found / expected.std(), expected / expected.std(), rtol=0, atol=1e-4)
 
 
+def count_forwards(model):
+    """A clone of `model` and the list that each of its forward passes adds a batch size to."""
+    import comfy.patcher_extension
+
+    seen = []
+
+    def note(executor, x, *args, **kwargs):
+        seen.append(len(x))
+        return executor(x, *args, **kwargs)
+
+    model = model.clone()
+    kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+    model.add_wrapper_with_key(kind, "count", note)
+    return model, seen
+
+
 # --- the text encoder
 
 GEMMA_SIZES = {
