@@ -18,7 +18,7 @@ from lumina.guidance import RELEASED_CHANNELS, on_channels
 from lumina.prompt import padding_mask
 from lumina.schedules import SCHEDULES
 from lumina.settings import RunSettings, Step
-from lumina.solvers import SOLVERS
+from lumina.solvers import SOLVERS, Solver
 
 from . import autoencoder
 from .tokenizer import Tokenizer
@@ -51,16 +51,22 @@ class Demo:
         *,
         steps: int = 30,
         schedule: str = "uniform",
-        solver: str = "euler",
+        solver: str | Solver = "euler",
+        sigmas: Tensor | None = None,
         cfg: float = 4.0,
         seed: int = 0,
         settings: RunSettings = UNSET,
     ) -> Tensor:
-        """Latents (B, 4, side, side) drawn from noise. steps: intervals of the schedule."""
+        """Latents (B, 4, side, side) drawn from noise.
+
+        steps: intervals of the schedule; `sigmas` stands for both. solver: a name or a function.
+        """
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(len(captions), 4, side, side, generator=generator)
         model = self._denoiser(captions, cfg, settings)
-        return SOLVERS[solver](model, noise, SCHEDULES[schedule](steps), disable=True)
+        sigmas = SCHEDULES[schedule](steps) if sigmas is None else sigmas
+        solve = SOLVERS[solver] if isinstance(solver, str) else solver
+        return solve(model, noise, sigmas, disable=True)
 
     @torch.inference_mode()
     def pictures(self, latents: Tensor) -> np.ndarray:

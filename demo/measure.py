@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -26,8 +27,9 @@ from lumina.context_drop import ORDERS, ContextDrop
 from lumina.resolution import Scaling
 from lumina.schedules import SCHEDULES
 from lumina.settings import Resolution, RunSettings
-from lumina.solvers import model_calls
+from lumina.solvers import Solver, model_calls
 
+from . import environment
 from .evaluate import held_out_scenes
 from .generate import Demo
 from .reading import exact, read, score, sharpness
@@ -114,6 +116,26 @@ def sampling(demo: Demo, count: int) -> Iterator[Row]:
                     solver=solver,
                     schedule=schedule,
                 )
+        for name, (solver, sigmas) in native(calls).items():
+            yield measure.row(f"{calls} calls, ComfyUI's {name}", solver=solver, sigmas=sigmas)
+
+
+def native(steps: int) -> dict[str, tuple[Solver, Tensor]]:
+    """ComfyUI's own samplers and schedulers for flow models, one model call a step."""
+    sys.path.insert(0, str(environment.host_directory()))
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True  # before the rest of the host looks for a graphics card
+    import comfy.k_diffusion.sampling as samplers
+    import comfy.model_sampling
+    import comfy.samplers
+
+    flow = comfy.model_sampling.ModelSamplingDiscreteFlow()
+    sigmas = {n: comfy.samplers.calculate_sigmas(flow, n, steps) for n in ("normal", "simple")}
+    return {
+        "euler, normal": (samplers.sample_euler, sigmas["normal"]),
+        "dpmpp_2m, simple": (samplers.sample_dpmpp_2m, sigmas["simple"]),
+    }
 
 
 def resolution(demo: Demo, count: int) -> Iterator[Row]:

@@ -5,7 +5,6 @@ same vocabulary as Hugging Face's `tokenizer.json`. Captions follow the released
 text, no end token, at most 256 tokens in all.
 """
 
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..lumina.prompt import MAX_TOKENS
+from .notices import warn
 
 NAME = "gemma_2b"
 BEGIN, PAD = 2, 0
@@ -199,11 +199,9 @@ class GemmaTokenizer(comfy.sd1_clip.SDTokenizer):
         batches = super().tokenize_with_weights(text, return_word_ids, **kwargs)
         for batch in batches:
             if len(batch) > MAX_TOKENS:
-                logging.warning(
-                    "The prompt has %d tokens, Lumina-Next reads %d: the last %d were cut off.",
-                    len(batch),
-                    MAX_TOKENS,
-                    len(batch) - MAX_TOKENS,
+                warn(
+                    f"The prompt has {len(batch)} tokens, Lumina-Next reads {MAX_TOKENS}: "
+                    f"the last {len(batch) - MAX_TOKENS} were cut off."
                 )
         return [batch[:MAX_TOKENS] for batch in batches]
 

@@ -11,7 +11,7 @@ HOST |= {"latent_preview", "node_helpers", "nodes", "server"}
 # `..nodes` stands for a relative import that reaches the pack's folder of that name.
 FORBIDDEN = {
     "lumina": HOST | {"..host", "..nodes"},
-    "host": HOST - {"comfy", "folder_paths", "latent_preview"} | {"..nodes"},
+    "host": {"comfy_api", "comfy_extras", "execution", "node_helpers", "nodes", "..nodes"},
     "nodes": HOST - {"comfy_api"},
 }
 # Ours are reached relatively only: the host imports the pack under a name that is a path.

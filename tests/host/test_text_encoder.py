@@ -145,6 +145,26 @@ def test_long_prompt_is_cut_with_a_warning_and_soon(load, caplog):
     assert whole > 10_000 and f"last {whole - 256} " in warning
 
 
+def test_cut_prompt_says_so_on_its_node(load, monkeypatch):
+    from comfy_execution.utils import CurrentNodeContext
+    from server import PromptServer
+
+    class Editor:
+        shown = []
+
+        def send_progress_text(self, text, node_id):
+            self.shown.append((node_id, text))
+
+    monkeypatch.setattr(PromptServer, "instance", Editor(), raising=False)
+    clip = load("gemma.safetensors")
+    with CurrentNodeContext(prompt_id="job", node_id="7"):
+        clip.tokenize("a red cat")
+        assert Editor.shown == []
+        clip.tokenize("cat " * 300)
+    ((node, text),) = Editor.shown
+    assert node == "7" and "were cut off" in text
+
+
 def test_prompt_weight_changes_its_own_tokens_only(load):
     clip = load("gemma.safetensors")
     plain, _ = encode(clip, "a red(cat:1.0)")
