@@ -8,7 +8,7 @@ vae_scale + vae_shift, and the SDXL latent format then hands the diffusion model
 Both are measured at the end of training so that the diffusion model's values have mean 0 and
 standard deviation 1: vae_scale = 0.13025 * std, vae_shift = -mean / vae_scale.
 
-    python -m demo.autoencoder --minutes 34 --out demo/models/vae/lumina-next-demo.safetensors
+    python -m demo.autoencoder
 
 With --decoder-only the encoder of that file stays as it is, so that latents, and a diffusion model
 trained on them, keep their meaning while pictures get sharper.
@@ -45,6 +45,7 @@ from .scenes import (
 SDXL_SCALE = 0.13025
 LATENT_CHANNELS = 4
 PIXELS_PER_LATENT = 8
+SHIPPED = Path(__file__).parent / "models" / "vae" / "lumina-next-demo.safetensors"
 _WIDTH = 64
 _LATENT_LIMIT = 3.0
 
@@ -349,7 +350,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the demonstration model's autoencoder.")
     parser.add_argument("--minutes", type=float, default=Recipe.minutes)
     parser.add_argument("--size", type=int, default=Recipe.size, help="picture side in pixels")
-    parser.add_argument("--out", type=Path, required=True, help="the safetensors file to write")
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="the safetensors file to write")
     parser.add_argument("--decoder-only", action="store_true", help="keep the encoder of --out")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
@@ -361,7 +362,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     recipe = Recipe(minutes=chosen.minutes, size=chosen.size)
     name = "decoder.pt" if chosen.decoder_only else "autoencoder.pt"
-    checkpoint = chosen.checkpoint or Path("demo/checkpoints") / name
+    checkpoint = chosen.checkpoint or Path(__file__).parent / "checkpoints" / name
     keeping = load(chosen.out) if chosen.decoder_only else None
     autoencoder = Training(recipe, checkpoint, keeping).run()
     save(autoencoder, chosen.out)

@@ -22,6 +22,7 @@ from . import client
 from .environment import ROOT
 from .host import Host
 from .picture import GRAPH
+from .saving import write_whole
 from .scenes import main_caption, sample_held_out_scene
 
 SHEET = ROOT / "demo" / "contact-sheet.png"
@@ -87,9 +88,7 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, width_px: int) -> list[str]
 
 
 def save(sheet: Image.Image) -> None:
-    part = SHEET.with_suffix(".part")
-    sheet.save(part, "PNG", optimize=True)
-    part.replace(SHEET)
+    write_whole(SHEET, lambda unfinished: sheet.save(unfinished, "PNG", optimize=True))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 
 from .generate import MODELS, Demo
 from .reading import exact, read, score
+from .saving import write_whole
 from .scenes import Scene, main_caption, sample_held_out_scene
 
 BATCH = 20
@@ -78,7 +79,8 @@ def main() -> None:
         print(f"{name:10} {share}", flush=True)
         results[name] = vars(share)
     if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + "\n")
+        text = json.dumps(results, indent=2) + "\n"
+        write_whole(args.json, lambda unfinished: unfinished.write_text(text))
 
 
 if __name__ == "__main__":

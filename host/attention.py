@@ -34,7 +34,7 @@ def image_attention(
         skip_reshape=True,
         skip_output_reshape=True,
         transformer_options=options.transformer_options,
-        **_unusual(q, k, scale),
+        **_extra_arguments(q, k, scale),
     )
 
 
@@ -51,11 +51,11 @@ def text_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor, scale: floa
         mask=mask,
         skip_reshape=True,
         skip_output_reshape=True,
-        **_unusual(q, k, scale),
+        **_extra_arguments(q, k, scale),
     )
 
 
-def _unusual(q: Tensor, k: Tensor, scale: float) -> dict[str, object]:
+def _extra_arguments(q: Tensor, k: Tensor, scale: float) -> dict[str, object]:
     # Only where it matters: attention overrides of other node packs do not all take these two.
     arguments: dict[str, object] = {}
     if scale != q.shape[-1] ** -0.5:

@@ -7,13 +7,14 @@ so they compose with every sampler and with other guidance nodes.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import comfy.samplers
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..lumina.guidance import RELEASED_CHANNELS, on_channels, renormalised, rescaled
+from .settings import check_model
 
-BATCH_FUNCTION = "sampler_calc_cond_batch_function"
+INTERVAL = "lumina_next_guidance_interval"
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,11 @@ class Guidance:
         guided, conditional = args["denoised"], args["cond_denoised"]
         if args["uncond"] is None:  # cfg 1: nothing was guided
             return guided
+        if self.channels is not None:
+            guided = on_channels(guided, conditional, self.channels)
         if self.renorm or self.rescale:
             guided = self._bounded(guided, conditional, args["input"], args["sigma"])
-        return guided if self.channels is None else on_channels(guided, conditional, self.channels)
+        return guided
 
     def _bounded(self, guided: Tensor, conditional: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         sigma = sigma.reshape(-1, 1, 1, 1)  # denoised = x + sigma * velocity
@@ -76,37 +79,33 @@ class Interval:
     """Leaves the negative prompt out of steps where guidance does not act: they cost half."""
 
     guidance: Guidance
-    inner: Callable[[Mapping[str, object]], list[Tensor]] | None
 
-    def __call__(self, args: Mapping[str, object]) -> list[Tensor]:
-        """The predictions for prompt and negative prompt, as the host asks for them."""
-        skipping = not self.guidance.acts_at(float(args["sigma"].max()))
-        if skipping:
-            args = {**args, "conds": [args["conds"][0], None]}
-        predictions = self.inner(args) if self.inner else _predictions(args)
+    def __call__(
+        self, predict: Callable[..., list[Tensor]], model: object, conds: list, x: Tensor,
+        sigma: Tensor, *rest: object,
+    ) -> list[Tensor]:  # fmt: skip
+        """The predictions for prompt and negative prompt; a wrapper of the host's own function."""
+        is_pair = len(conds) == 2 and None not in conds
+        if not is_pair or self.guidance.acts_at(float(sigma.max())):
+            return predict(model, conds, x, sigma, *rest)
+        prompt = predict(model, [conds[0], None], x, sigma, *rest)[0]
         # Guidance between two equal predictions is that prediction, at any cfg.
-        return [predictions[0]] * 2 if skipping else predictions
-
-
-def _predictions(args: Mapping[str, object]) -> list[Tensor]:
-    return comfy.samplers.calc_cond_batch(
-        args["model"], args["conds"], args["input"], args["sigma"], args["model_options"]
-    )
+        return [prompt, prompt]
 
 
 def with_guidance(model: ModelPatcher, guidance: Guidance) -> ModelPatcher:
-    """A clone of `model` guided this way instead of the way it was."""
+    """A clone of `model` guided this way instead of the way it was.
+
+    Raises ValueError for a MODEL that is no Lumina-Next: its velocity and channels are others.
+    """
+    check_model(model)
     model = model.clone()
     options = model.model_options
     functions = options.get("sampler_post_cfg_function", [])
     kept = [function for function in functions if not isinstance(function, Guidance)]
     # First, so that functions which other nodes hung up later see what this one gives.
     options["sampler_post_cfg_function"] = [guidance, *kept]
-    inner = options.pop(BATCH_FUNCTION, None)
-    if isinstance(inner, Interval):
-        inner = inner.inner
-    always = guidance.start >= 1 and guidance.end <= 0
-    function = inner if always else Interval(guidance, inner)
-    if function is not None:
-        options[BATCH_FUNCTION] = function
+    model.remove_wrappers_with_key(WrappersMP.CALC_COND_BATCH, INTERVAL)
+    if guidance.start < 1 or guidance.end > 0:
+        model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, INTERVAL, Interval(guidance))
     return model

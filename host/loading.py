@@ -64,6 +64,7 @@ def load_model_file(
     weights, metadata = read(MODELS, Path(path))
     native = key_names.to_native(weights, source)
     config = checkpoints.check(native, source)
+    _check_channels(config.in_channels, latent_format, source)
     native = _with_quantisation(native, metadata, key_names.prefix_of(weights, source))
     patcher = _build_model(
         LuminaNextConfig(
@@ -76,6 +77,17 @@ def load_model_file(
     patcher.set_model_sampler_post_cfg_function(Guidance())
     patcher.cached_patcher_init = (load_model_file, (path, model_options, latent_format))
     return patcher
+
+
+def _check_channels(channels: int, latent_format: str, source: str) -> None:
+    """Raise ValueError for a model whose latents no VAE of `latent_format` makes or reads."""
+    of_format = LATENT_FORMATS[latent_format]().latent_channels
+    if channels != of_format:
+        raise ValueError(
+            f"{source} was trained on latents of {channels} channels, and those of "
+            f"{latent_format} have {of_format}. Only models for {' or '.join(LATENT_FORMATS)} "
+            "latents can be loaded."
+        )
 
 
 def _trained_size_px(path: Path, metadata: Metadata) -> int:

@@ -223,9 +223,16 @@ class LuminaNext(comfy.model_base.BaseModel):
     ) -> Step:
         size, config = self.diffusion_model.patch_size, self.diffusion_model.config
         height, width, *frame_tokens = (-(-n // size) for n in (*x.shape[-2:], *frame))
-        rows, columns = positions(height, width, transformer_options)
+        rows, columns = positions(height, width, transformer_options, x.device)
         return Step(
-            sigma, rows, columns, tuple(frame_tokens), config.layers, config.head_dim, x.device
+            sigma,
+            rows,
+            columns,
+            tuple(frame_tokens),
+            config.layers,
+            config.head_dim,
+            x.device,
+            in_place=not transformer_options.get("rope_options"),
         )
 
     def load_model_weights(

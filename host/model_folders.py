@@ -81,10 +81,7 @@ def _is_one_model(folder: Path) -> bool:
 
 
 def _pipelines(shelf: Shelf) -> list[str]:
-    try:
-        roots = folder_paths.get_folder_paths(PIPELINE_FOLDERS)
-    except KeyError:  # the host no longer has such folders
-        return []
+    roots = folder_paths.get_folder_paths(PIPELINE_FOLDERS)
     folders = (path for root in roots for path in sorted(Path(root).glob("*/" + PIPELINE)))
     return [path.parent.name for path in folders if (path.parent / shelf.subfolder).is_dir()]
 

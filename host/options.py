@@ -37,15 +37,14 @@ def patches(transformer_options: Mapping[str, object], name: str) -> list[Callab
 
 
 def positions(
-    height: int, width: int, transformer_options: Mapping[str, object]
+    height: int, width: int, transformer_options: Mapping[str, object], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Row and column of each token, (height,) and (width,), as the host's ScaleROPE sets them."""
     rope_options = transformer_options.get("rope_options") or {}
 
     def axis(count: int, name: str) -> Tensor:
         scale = rope_options.get(f"scale_{name}", 1.0)
-        return torch.arange(count, dtype=torch.float32) * scale + rope_options.get(
-            f"shift_{name}", 0.0
-        )
+        shift = rope_options.get(f"shift_{name}", 0.0)
+        return torch.arange(count, dtype=torch.float32, device=device) * scale + shift
 
     return axis(height, "y"), axis(width, "x")

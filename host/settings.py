@@ -29,7 +29,7 @@ def trained_tokens(model: ModelPatcher, size_px: int = 0) -> int:
 
 
 def check_model(model: ModelPatcher) -> None:
-    """Raise ValueError for a MODEL that is no Lumina-Next: it would ignore these settings."""
+    """Raise ValueError for a MODEL that is no Lumina-Next, which our settings do not fit."""
     if model.model.model_config.unet_config.get("image_model") != IMAGE_MODEL:
         raise ValueError(
             f"The MODEL is not a Lumina-Next model but {type(model.model).__name__}, which this "

@@ -59,7 +59,8 @@ def scaled_dot_product_attention(
     options: ForwardOptions,
 ) -> Tensor:
     """torch's attention; keys and values are shared between heads, not repeated."""
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=True)
+    shared = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=shared)
 
 
 class HeadGate(nn.Module):
@@ -236,9 +237,9 @@ class Block(nn.Module):
             mask,
             options,
         )
-        x = x + gate_attention.tanh() * self.attention_norm2(attended)
+        x = torch.addcmul(x, gate_attention.tanh(), self.attention_norm2(attended))
         fed = self.feed_forward(self.ffn_norm1(x) * (1 + scale_ffn))
-        return x + gate_ffn.tanh() * self.ffn_norm2(fed)
+        return torch.addcmul(x, gate_ffn.tanh(), self.ffn_norm2(fed))
 
 
 class FinalLayer(nn.Module):

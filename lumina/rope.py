@@ -16,7 +16,12 @@ from torch import Tensor
 
 
 def frequencies(
-    head_dim: int, *, theta: float = 1e4, linear: float = 1.0, ntk: float = 1.0
+    head_dim: int,
+    *,
+    theta: float = 1e4,
+    linear: float = 1.0,
+    ntk: float = 1.0,
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """Angular frequency of each channel pair of one axis, in radians per token: (head_dim / 4,).
 
@@ -26,12 +31,12 @@ def frequencies(
     """
     if head_dim % 4:
         raise ValueError(f"2-D RoPE needs a head size divisible by 4, got {head_dim}")
-    exponent = torch.arange(0, head_dim, 4, dtype=torch.float32) / head_dim
+    exponent = torch.arange(0, head_dim, 4, dtype=torch.float32, device=device) / head_dim
     return 1.0 / ((theta * ntk) ** exponent) / linear
 
 
-def grid_angles(rows: Tensor, columns: Tensor) -> Tensor:
-    """Angle of every token and pair, (H * W, 2 * F), from per-axis angles (H, F) and (W, F)."""
+def _on_grid(rows: Tensor, columns: Tensor) -> Tensor:
+    """(H, F) and (W, F) at every token, row and column in turn: (H * W, 2 * F)."""
     height, width = len(rows), len(columns)
     row = rows[:, None].expand(-1, width, -1)
     column = columns[None].expand(height, -1, -1)
@@ -49,8 +54,8 @@ def rotation_table(
 
     The frequencies are (head_dim / 4,) radians per token, one set for each axis.
     """
-    rows = torch.arange(height, dtype=torch.float32)
-    columns = torch.arange(width, dtype=torch.float32)
+    rows = torch.arange(height, dtype=torch.float32, device=device)
+    columns = torch.arange(width, dtype=torch.float32, device=device)
     return rotation_table_at(rows, columns, row_frequency, column_frequency, device)
 
 
@@ -62,18 +67,20 @@ def rotation_table_at(
     device: torch.device | str | None = None,
 ) -> Tensor:
     """`rotation_table` for tokens that stand elsewhere than at 0, 1, 2 ...: (H,) and (W,)."""
-    angles = grid_angles(rows[:, None] * row_frequency, columns[:, None] * column_frequency)
-    cos, sin = angles.cos(), angles.sin()
+    # Only these short rows travel to the device; the table is made there.
+    row = rows.to(device)[:, None] * row_frequency.to(device)
+    column = columns.to(device)[:, None] * column_frequency.to(device)
+    cos, sin = _on_grid(row.cos(), column.cos()), _on_grid(row.sin(), column.sin())
     matrices = torch.stack([cos, -sin, sin, cos], dim=-1).unflatten(-1, (2, 2))
-    return matrices[None, :, None].to(device)
+    return matrices[None, :, None]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def trained_table(height: int, width: int, head_dim: int, device: torch.device) -> Tensor:
-    """The table of the unscaled frequencies, kept for the few sizes a run needs."""
+    """The table of the unscaled frequencies, kept for the last two sizes: 2 MB at 1024 px."""
     # A table made inside inference_mode could not take part in training later.
     with torch.inference_mode(False):
-        frequency = frequencies(head_dim)
+        frequency = frequencies(head_dim, device=device)
         return rotation_table(height, width, frequency, frequency, device)
 
 

@@ -6,6 +6,7 @@ stored on a model: the settings are frozen and travel with the run.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,9 +21,9 @@ from .resolution import Axis, Scaling
 class Step:
     """What one model call is about to compute, in tokens.
 
-    sigma (B,): 1 noise, 0 picture. rows (H,), columns (W,): where the tokens stand; 0, 1, 2 ...
-    unless the host's ScaleROPE moves them. frame: rows and columns of the whole picture, more than
-    this call's own where conditioning is limited to an area.
+    sigma (B,): 1 noise, 0 picture. rows (H,), columns (W,): where the tokens stand: 0, 1, 2 ... if
+    `in_place`, elsewhere if the host's ScaleROPE moved them. frame: rows and columns of the whole
+    picture, more than this call's own where conditioning is limited to an area.
     """
 
     sigma: Tensor
@@ -32,19 +33,19 @@ class Step:
     layers: int
     head_dim: int
     device: torch.device
+    in_place: bool = True
 
-    @property
+    @cached_property
     def t(self) -> float:
         """Lumina's time, 0 noise, 1 picture. Waits for an accelerator: ask only when needed."""
         return 1.0 - float(self.sigma.flatten()[0])
 
     def trained_rotation(self) -> Tensor:
         """The RoPE table of the frequencies as trained, where the tokens stand."""
-        height, width = len(self.rows), len(self.columns)
-        in_place = (torch.arange(n, dtype=torch.float32) for n in (height, width))
-        if all(map(torch.equal, (self.rows, self.columns), in_place)):
-            return rope.trained_table(height, width, self.head_dim, self.device)
-        frequency = rope.frequencies(self.head_dim)
+        if self.in_place:
+            size = len(self.rows), len(self.columns)
+            return rope.trained_table(*size, self.head_dim, self.device)
+        frequency = rope.frequencies(self.head_dim, device=self.device)
         return rope.rotation_table_at(self.rows, self.columns, frequency, frequency, self.device)
 
 
@@ -55,12 +56,20 @@ class Resolution:
     scaling: what RoPE does above the trained size; None leaves it. trained_tokens: along one side.
     isotropic: one ratio from the picture's area, as released, instead of one for each axis.
     proportional: proportional attention; None is on above the trained number of tokens only.
+    Raises ValueError for a trained size of less than two tokens: nothing compares with it.
     """
 
     trained_tokens: int
     scaling: Scaling | None = None
     isotropic: bool = False
     proportional: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.trained_tokens < 2:
+            raise ValueError(
+                "The trained size must be at least 2 tokens (32 px) along a side, "
+                f"got {self.trained_tokens}."
+            )
 
     def ratios(self, frame: tuple[int, int]) -> tuple[float, float]:
         """Tokens over trained tokens, for rows and columns."""

@@ -4,7 +4,7 @@ Steps are intervals: N steps go through N + 1 sigmas. Choices and limits are tho
 that the editor cannot offer what the maths refuses.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from comfy_api.latest import io
 
@@ -13,6 +13,7 @@ from ..host.sampling import PRESETS, Plan
 from ..lumina import solvers
 from ..lumina.schedules import SCHEDULES, Parameter, truncate
 from ..lumina.solvers import SOLVERS
+from .dynamic_combo import chosen
 
 CUSTOM = "Custom"
 MAX_STEPS = 1000
@@ -42,7 +43,7 @@ class Scheduler(io.ComfyNode):
     def execute(
         cls, steps: int, denoise: float, schedule: io.DynamicCombo.Type | None = None
     ) -> io.NodeOutput:
-        name, parameters = _choice(schedule, "schedule", SCHEDULES)
+        name, parameters = chosen(schedule, "schedule", SCHEDULES)
         return io.NodeOutput(truncate(SCHEDULES[name], steps, denoise, **parameters))
 
 
@@ -64,7 +65,7 @@ class Solver(io.ComfyNode):
 
     @classmethod
     def execute(cls, solver: io.DynamicCombo.Type | None = None) -> io.NodeOutput:
-        return io.NodeOutput(sampling.sampler(*_choice(solver, "solver", SOLVERS)))
+        return io.NodeOutput(sampling.sampler(*chosen(solver, "solver", SOLVERS)))
 
 
 class Sampler(io.ComfyNode):
@@ -273,23 +274,12 @@ def _described(plan: Plan) -> str:
 
 
 def _plan(preset: Mapping[str, object] | None) -> Plan:
-    name, custom = _choice(preset, "preset", [*PRESETS, CUSTOM])
+    name, custom = chosen(preset, "preset", [*PRESETS, CUSTOM])
     if name != CUSTOM:
         return PRESETS[name]
-    schedule, parameters = _choice(custom.get("schedule"), "preset.schedule", SCHEDULES)
-    solver, options = _choice(custom.get("solver"), "preset.solver", SOLVERS)
+    schedule, parameters = chosen(custom.get("schedule"), "preset.schedule", SCHEDULES)
+    solver, options = chosen(custom.get("solver"), "preset.solver", SOLVERS)
     return Plan(custom["steps"], schedule, solver, parameters, options)
-
-
-def _choice(
-    value: Mapping[str, object] | None, path: str, known: Iterable[str]
-) -> tuple[str, dict[str, object]]:
-    """The chosen name and what belongs to it. `value` is what ComfyUI makes of a DynamicCombo."""
-    # A choice that is not in the list is left out without a word, as if it had not been sent.
-    if value is None:
-        raise ValueError(f'"{path}" is missing or not in the list. It can be: {", ".join(known)}.')
-    settings = dict(value)
-    return settings.pop(path.rpartition(".")[2]), settings
 
 
 NODES = [Sampler, Scheduler, Solver]

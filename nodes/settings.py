@@ -6,10 +6,12 @@ from ..host import settings
 from ..lumina.context_drop import ORDERS, ContextDrop
 from ..lumina.resolution import DYPE_BASES, METHODS, Scaling
 from ..lumina.settings import Resolution as RunResolution
+from .dynamic_combo import chosen
 
 CATEGORY = "model/patch"
 ALIASES = ["lumina", "lumina next"]
 AUTO, NONE = "auto", "none"
+METHOD_NAMES = (AUTO, NONE, *METHODS)
 PROPORTIONAL = {"auto": None, "on": True, "off": False}
 
 
@@ -65,11 +67,11 @@ class Resolution(io.ComfyNode):
         trained_size: int,
         isotropic: bool,
         proportional_attention: str,
-        method: io.DynamicCombo.Type,
+        method: io.DynamicCombo.Type | None = None,
     ) -> io.NodeOutput:
         resolution = RunResolution(
             trained_tokens=settings.trained_tokens(model, trained_size),
-            scaling=_scaling(dict(method)),
+            scaling=_scaling(*chosen(method, "method", METHOD_NAMES)),
             isotropic=isotropic,
             proportional=PROPORTIONAL[proportional_attention],
         )
@@ -129,9 +131,7 @@ def _method_input() -> io.DynamicCombo.Input:
     own = {"watershed": [_watershed_input()], "dype": _dype_inputs()}
     return io.DynamicCombo.Input(
         "method",
-        options=[
-            io.DynamicCombo.Option(name, own.get(name, [])) for name in (AUTO, NONE, *METHODS)
-        ],
+        options=[io.DynamicCombo.Option(name, own.get(name, [])) for name in METHOD_NAMES],
         tooltip="How position encoding changes. auto: time_aware. linear: stretches everything; "
         "layout right, details soft. ntk: keeps details, may repeat objects. time_aware: the "
         "paper's, from linear to ntk while the picture forms. watershed: the released code's hard "
@@ -181,15 +181,14 @@ def _dype_inputs() -> list[io.Input]:
     ]
 
 
-def _scaling(method: dict[str, object]) -> Scaling | None:
-    name = method.pop("method")
+def _scaling(name: str, own: dict[str, object]) -> Scaling | None:
     if name == NONE:
         return None
     if name == AUTO:
         return Scaling()
     if name == "dype":
-        method = {f"dype_{key}": value for key, value in method.items()}
-    return Scaling(name, **method)
+        own = {f"dype_{key}": value for key, value in own.items()}
+    return Scaling(name, **own)
 
 
 NODES = [Resolution, ContextDropNode]

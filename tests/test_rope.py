@@ -73,7 +73,7 @@ def test_products_depend_only_on_the_offset(rows, columns):
 def test_trained_table_is_kept_by_value():
     first = rope.trained_table(3, 5, 8, torch.device("cpu"))
     assert rope.trained_table(3, 5, 8, torch.device("cpu")) is first
-    torch.testing.assert_close(first, table(3, 5, 8))
+    torch.testing.assert_close(first, table(3, 5, 8), rtol=0, atol=0)
 
 
 def test_trained_table_made_in_inference_mode_can_be_trained_with():
@@ -83,3 +83,8 @@ def test_trained_table_made_in_inference_mode_can_be_trained_with():
     x = torch.randn(1, 4, 1, 8, requires_grad=True)
     rope.rotate(x, rope.trained_table(2, 2, 8, torch.device("cpu"))).sum().backward()
     assert x.grad.abs().sum() > 0
+
+
+def test_table_is_made_on_the_device_asked_for():
+    frequency = rope.frequencies(8)
+    assert rope.rotation_table(3, 5, frequency, frequency, "meta").device.type == "meta"

@@ -87,6 +87,30 @@ def test_zero_steps_leave_the_noise(model):
     assert_close(every * tiny.SDXL_SCALE, noise)
 
 
+def test_interval_survives_a_skip_layer_node_after_it(model):
+    import nodes
+
+    skip = nodes.NODE_CLASS_MAPPINGS["SkipLayerGuidanceDiTSimple"]
+    interval = guided(model, start=0.9, end=0.2)
+    skipping = skip.execute(
+        interval, double_layers="1", single_layers="", start_percent=0.99, end_percent=1.0
+    )[0]
+    watched, seen = tiny.count_forwards(skipping)
+    ksampler(watched)
+    assert seen[:2] == [1, 2]
+
+
+def test_renorm_bounds_what_the_channels_leave(model):
+    from lumina_next.host.guidance import Guidance
+
+    x, sigma = torch.randn(2, 4, 5, 5), torch.full((2,), 0.5)
+    cond, strong = torch.randn(2, 4, 5, 5), 5 * torch.randn(2, 4, 5, 5)
+    given = {"input": x, "sigma": sigma, "denoised": strong, "cond_denoised": cond}
+    found = Guidance(renorm=1.0)({**given, "uncond": [], "model_options": {}})
+    longest = ((cond - x) / 0.5).flatten(1).norm(dim=1)
+    assert (((found - x) / 0.5).flatten(1).norm(dim=1) <= longest * 1.0001).all()
+
+
 def test_composes_with_native_guidance_nodes(model):
     import nodes
 
@@ -98,3 +122,14 @@ def test_composes_with_native_guidance_nodes(model):
 def test_interval_the_wrong_way_round_is_refused(model):
     with pytest.raises(ValueError, match="got start 0.2 and end 0.6"):
         guided(model, start=0.2, end=0.6)
+
+
+def test_model_of_another_kind_is_refused(model):
+    class Other:
+        class model_config:
+            unet_config = {"image_model": "flux"}
+
+    model = model.clone()
+    model.model = Other()
+    with pytest.raises(ValueError, match="not a Lumina-Next model but Other"):
+        guided(model)

@@ -3,12 +3,16 @@
 The nodes and the lists they show are tested here too.
 """
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
+from lumina_next.lumina import key_names
+from lumina_next.lumina.model import NextDiT
 from lumina_next.tests.host import tiny
 from lumina_next.tests.host.tiny import assert_same_picture, euler, ksampler, plain_model
 
@@ -123,6 +127,14 @@ def test_incomplete_file_is_refused_by_name(load, folder, weights):
     torch.save(without_one(weights), folder / "partial.pth")
     with pytest.raises(ValueError, match="partial.pth is incomplete.*layers.1.attention.wq.weight"):
         load("partial.pth")
+
+
+def test_model_for_latents_of_16_channels_is_refused_in_words(load, folder):
+    network = NextDiT(dataclasses.replace(tiny.CONFIG, in_channels=16))
+    weights = key_names.to_file_keys(network.state_dict())
+    save_file(weights, folder / "sixteen.safetensors")
+    with pytest.raises(ValueError, match="sixteen.safetensors was trained on .* 16 channels"):
+        load("sixteen.safetensors")
 
 
 # --- the dropdowns and the nodes

@@ -13,6 +13,8 @@ from torch.testing import assert_close
 from lumina_next.lumina import rope
 from lumina_next.lumina.context_drop import Cells
 from lumina_next.lumina.options import ForwardOptions
+from lumina_next.lumina.resolution import Scaling
+from lumina_next.lumina.settings import Resolution, RunSettings
 from lumina_next.tests.host import tiny
 from lumina_next.tests.host.tiny import (
     CONFIG,
@@ -198,6 +200,42 @@ def test_run_settings_reach_the_model_at_every_step(load):
 
     assert_same_picture(ksampler(model), euler(velocity, model))
     assert not torch.allclose(ksampler(model), ksampler(load("native.safetensors")), atol=0.1)
+
+
+@dataclasses.dataclass(frozen=True)
+class DroppingEverywhere:
+    """Context drop without asking for the time, which a device without values cannot tell."""
+
+    def forward_options(self, step):
+        cells = Cells(len(step.rows), len(step.columns), 2)
+        return ForwardOptions(step.trained_rotation(), cells=cells, dropping=frozenset({0, 1, 2}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        RunSettings(),
+        RunSettings(Resolution(2, Scaling("ntk"), proportional=True)),
+        DroppingEverywhere(),
+    ],
+    ids=["plain", "resolution", "context drop"],
+)
+def test_model_call_stays_on_the_device_of_its_latent(load, monkeypatch, settings):
+    """On "meta" a tensor left behind on the CPU is an error, and so is waiting for a value."""
+    import comfy.ldm.modules.attention as attention
+
+    monkeypatch.setattr(attention, "optimized_attention", attention.attention_pytorch)
+    model = load("native.safetensors").model
+    model.diffusion_model.to("meta")
+    x, sigma = torch.empty(2, 4, 15, 12, device="meta"), torch.empty(2, device="meta")
+    caption, mask = torch.empty(2, 9, CONFIG.caption_dim), torch.ones(2, 9, dtype=torch.long)
+    mask[1, 5:] = 0
+    for moved in ({}, {"rope_options": {"shift_x": 1.0}}):
+        options = {"lumina_next": settings, **moved}
+        found = model.apply_model(
+            x, sigma, c_crossattn=caption, attention_mask=mask, transformer_options=options
+        )
+        assert found.device == x.device and found.shape == x.shape
 
 
 def test_only_the_layers_asked_for_drop_context(load):

@@ -175,6 +175,19 @@ def test_compiled_model_follows_a_changed_setting(model):
         assert_same_picture(ksampler(compiled(chosen)), ksampler(chosen))
 
 
+def test_missing_method_is_answered_with_the_list(model):
+    from lumina_next.nodes.settings import Resolution
+
+    with pytest.raises(ValueError, match='"method" is missing or not in the list.*auto, none'):
+        Resolution.execute(model, 0, False, "auto", None)
+
+
+@pytest.mark.parametrize("trained", [8, 16])
+def test_trained_size_too_small_to_compare_with_is_refused(model, trained):
+    with pytest.raises(ValueError, match=r"at least 2 tokens \(32 px\)"):
+        resolved(model, trained=trained)
+
+
 # --- proportional attention
 
 
