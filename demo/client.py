@@ -25,7 +25,7 @@ def queue(url: str, graph: dict, client_id: str = "") -> str:
 
 
 def wait(url: str, prompt_id: str) -> list[dict[str, str]]:
-    """Wait for the graph to end: the pictures it saved. Raises RuntimeError if a node failed."""
+    """Wait for the graph to end: the pictures it saved. Raises RuntimeError otherwise."""
     while True:
         with urllib.request.urlopen(f"{url}/history/{prompt_id}") as response:
             history = json.load(response)
@@ -35,6 +35,8 @@ def wait(url: str, prompt_id: str) -> list[dict[str, str]]:
     for kind, details in history[prompt_id]["status"]["messages"]:
         if kind == "execution_error":
             raise RuntimeError(f"{details['node_type']}: {details['exception_message']}")
+        if kind == "execution_interrupted":
+            raise RuntimeError("The run was interrupted before the picture was there.")
     outputs = history[prompt_id]["outputs"].values()
     return [picture for output in outputs for picture in output.get("images", [])]
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+LONGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors library
 SAFETENSORS = (".safetensors", ".sft")
 PICKLED = (".pth", ".pt", ".ckpt", ".bin")
 
@@ -78,6 +79,8 @@ def _broken_safetensors(file: BinaryIO, head: bytes, size: int) -> str | None:
         return "is not a safetensors file, or its beginning is damaged. Download it again."
     if 8 + length > size:
         return f"is cut short: {size:,} bytes, less than its header alone. Download it again."
+    if length > LONGEST_HEADER:
+        return "has a damaged header. Download it again."
     file.seek(8)
     try:
         header = json.loads(file.read(length))

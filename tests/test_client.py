@@ -73,6 +73,12 @@ def test_failed_node_is_named(comfyui):
         client.wait(comfyui.url, "7")
 
 
+def test_interrupted_run_says_so(comfyui):
+    comfyui.answers = {"/history/7": [(200, history([["execution_interrupted", {}]]))]}
+    with pytest.raises(RuntimeError, match="was interrupted"):
+        client.wait(comfyui.url, "7")
+
+
 def test_download_asks_for_the_file_by_its_name(comfyui):
     comfyui.answers = {"/view?filename=a+b.png&subfolder=&type=output": [(200, b"PNG")]}
     assert client.download(comfyui.url, PICTURE) == b"PNG"
