@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lumina.checkpoints import load_next_dit
-from lumina.gemma import load_gemma
+from lumina.gemma_checkpoints import load_gemma
 from lumina.guidance import RELEASED_CHANNELS, on_channels
 from lumina.prompt import padding_mask
 from lumina.schedules import SCHEDULES

@@ -21,9 +21,10 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ..lumina import checkpoints, gemma, key_names
+from ..lumina import checkpoints, gemma_checkpoints, key_names
 from ..lumina.broken_files import SAFETENSORS, explain_unreadable
 from ..lumina.files import read_file
+from ..lumina.gemma import Gemma, GemmaConfig
 from .guidance import Guidance
 from .model import LuminaNextConfig
 from .model_folders import MODELS, TEXT_ENCODERS, Shelf, header, locate, parts
@@ -163,7 +164,7 @@ def load_text_encoder_file(path: str, options: Options, disable_dynamic: bool = 
     source = Path(path).name
     weights, metadata = read(TEXT_ENCODERS, Path(path))
     weights, _ = comfy.utils.convert_old_quants(_text_weights(weights), "", dict(metadata))
-    native = gemma.to_native(weights, source=source)
+    native = gemma_checkpoints.to_native(weights, source=source)
     config = _gemma_config(native, Path(path), metadata)
     tokens = open_tokenizer(parts(TEXT_ENCODERS, Path(path))[0], weights, config.vocab_size)
     _check_shapes(native, config, source)
@@ -189,9 +190,9 @@ def load_text_encoder_patcher(
     return load_text_encoder_file(path, options, disable_dynamic).patcher
 
 
-def _check_shapes(native: Weights, config: gemma.GemmaConfig, source: str) -> None:
+def _check_shapes(native: Weights, config: GemmaConfig, source: str) -> None:
     """Raise ValueError for a tensor that does not fit; the host may take it and fail much later."""
-    for key, example in gemma.Gemma(config, device="meta").state_dict().items():
+    for key, example in Gemma(config, device="meta").state_dict().items():
         is_packed = native[key].dtype == torch.uint8
         if native[key].shape != example.shape and not is_packed:
             raise ValueError(
@@ -209,10 +210,10 @@ def _text_options(native: Weights) -> dict[str, object]:
     return {} if dtype == torch.float32 else {"dtype": dtype}
 
 
-def _gemma_config(native: Weights, path: Path, metadata: Metadata) -> gemma.GemmaConfig:
+def _gemma_config(native: Weights, path: Path, metadata: Metadata) -> GemmaConfig:
     """Sizes from the weights; what shapes cannot tell from config.json or the file's metadata."""
     stated = json.loads(metadata.get("config", "{}")) | _folder_config(TEXT_ENCODERS, path)
-    config = gemma.config_from_state_dict(native, stated.get("head_dim"))
+    config = gemma_checkpoints.config_from_state_dict(native, stated.get("head_dim"))
     return dataclasses.replace(
         config,
         norm_eps=stated.get("rms_norm_eps", config.norm_eps),
@@ -283,7 +284,7 @@ def _check_headers(shelf: Shelf, name: str, headers: list[dict[str, Tensor]]) ->
     if not all(headers) or len(union) < sum(map(len, headers)):
         return  # torch files and parts to be joined must be read to know
     if shelf is TEXT_ENCODERS:
-        gemma.to_native(_text_weights(union), source=name)
+        gemma_checkpoints.to_native(_text_weights(union), source=name)
         return
     prefix = key_names.prefix_of(union, name)
     once: dict[str, str] = {}

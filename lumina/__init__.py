@@ -11,6 +11,7 @@ prompt        the rules by which captions become tokens and masks
 A run of it
 schedules     the noise levels of a run: uniform, rational, sigmoid
 solvers       from noise to picture by Runge-Kutta rules, in k-diffusion's form
+tableaus      those rules, checked
 guidance      what may follow classifier-free guidance
 resolution    position frequencies beyond the trained size
 context_drop  attention to averaged keys and values
@@ -23,6 +24,7 @@ broken_files  what is wrong with a file that cannot be read
 wrong_models  which other model a file holds
 key_names     the released names of weights, and the other spellings
 checkpoints   the architecture read from weights, strictness, loading
+gemma_checkpoints  the same for the text encoder
 
 Convention everywhere: time t runs from 0 (noise) to 1 (picture); the network predicts the
 velocity, picture minus noise.

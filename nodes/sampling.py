@@ -13,6 +13,7 @@ from ..host.sampling import PRESETS, Plan
 from ..lumina import solvers
 from ..lumina.schedules import SCHEDULES, Parameter, truncate
 from ..lumina.solvers import SOLVERS
+from ..lumina.tableaus import TABLEAUS
 from .dynamic_combo import chosen
 
 CUSTOM = "Custom"
@@ -208,7 +209,7 @@ def _parameter_input(name: str, parameter: Parameter) -> io.Float.Input:
 
 def _solver_input() -> io.DynamicCombo.Input:
     options = {name: [] for name in SOLVERS} | {"dopri5": _dopri5_inputs()}
-    calls = ", ".join(f"{name} {solvers.model_calls(name, 1)}" for name in solvers.TABLEAUS)
+    calls = ", ".join(f"{name} {solvers.model_calls(name, 1)}" for name in TABLEAUS)
     return io.DynamicCombo.Input(
         "solver",
         options=[io.DynamicCombo.Option(name, inputs) for name, inputs in options.items()],

@@ -16,11 +16,13 @@ from lumina_next.lumina.gemma import (
     Gemma,
     GemmaConfig,
     RMSNorm,
+    rms_norm,
+    scaled_dot_product_attention,
+)
+from lumina_next.lumina.gemma_checkpoints import (
     config_from_state_dict,
     describe,
     load_gemma,
-    rms_norm,
-    scaled_dot_product_attention,
     to_native,
 )
 

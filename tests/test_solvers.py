@@ -19,11 +19,12 @@ from scipy.optimize import brentq
 from torch.testing import assert_close
 from torchdiffeq import odeint
 
-from lumina_next.lumina import solvers
+from lumina_next.lumina import tableaus
 from lumina_next.lumina.config import NextDiTConfig
 from lumina_next.lumina.model import NextDiT
 from lumina_next.lumina.schedules import SCHEDULES
-from lumina_next.lumina.solvers import DOPRI5, SOLVERS, TABLEAUS, ButcherTableau, model_calls
+from lumina_next.lumina.solvers import SOLVERS, model_calls
+from lumina_next.lumina.tableaus import DOPRI5, TABLEAUS, ButcherTableau
 
 FIXED = sorted(TABLEAUS)
 NAMES = sorted(SOLVERS)
@@ -167,12 +168,12 @@ def test_stage_at_the_start_of_the_step_is_refused():
 
 
 def test_there_are_as_many_rooted_trees_as_known():
-    assert [len(solvers.rooted_trees(n)) for n in range(1, 8)] == [1, 1, 2, 4, 9, 20, 48]
+    assert [len(tableaus.rooted_trees(n)) for n in range(1, 8)] == [1, 1, 2, 4, 9, 20, 48]
 
 
 def test_density_of_the_tallest_tree_is_a_factorial():
-    assert solvers.density(((((),),),)) == 24
-    assert solvers.density(((), (), ())) == 4
+    assert tableaus.density(((((),),),)) == 24
+    assert tableaus.density(((), (), ())) == 4
 
 
 def test_dopri5_has_the_tableau_of_torchdiffeq():

@@ -12,14 +12,14 @@ import torch
 from torch.testing import assert_close
 from torchdiffeq import odeint
 
-from lumina_next.lumina import solvers
 from lumina_next.lumina.schedules import SCHEDULES
+from lumina_next.lumina.tableaus import TABLEAUS
 from lumina_next.tests.host import jobs, tiny
 from lumina_next.tests.host.tiny import GUIDANCE, NEGATIVE, POSITIVE, SDXL_SCALE, SEED
 
 STEPS = 4
 SAMPLING_NODES = ["LuminaNextSampler", "LuminaNextScheduler", "LuminaNextSolver"]
-FIXED = sorted(solvers.TABLEAUS)
+FIXED = sorted(TABLEAUS)
 
 
 def node(name, **inputs):
