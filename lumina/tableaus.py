@@ -118,19 +118,19 @@ def density(tree: Tree) -> int:
 
 
 TABLEAUS = {
+    "euler": ButcherTableau.drawn(
+        1,
+        """
+        0   |
+            | 1
+        """,
+    ),
     "midpoint": ButcherTableau.drawn(
         2,
         """
         0   |
         1/2 | 1/2
             | 0    1
-        """,
-    ),
-    "euler": ButcherTableau.drawn(
-        1,
-        """
-        0   |
-            | 1
         """,
     ),
     "heun": ButcherTableau.drawn(

@@ -188,9 +188,9 @@ def _schedule_input() -> io.DynamicCombo.Input:
             )
             for name, schedule in SCHEDULES.items()
         ],
-        tooltip="How long the steps are. sigmoid: short at both ends, from the paper; not for "
-        "midpoint in 5 steps or fewer. uniform: all alike. rational: long at the end, the released "
-        "demo's time shift. sigmoid_map: another reading of the paper's sigmoid.",
+        tooltip="How long the steps are. sigmoid: short at both ends, from the paper; best with "
+        "euler. uniform: all alike; best with the other solvers. rational: long at the end, the "
+        "released demo's time shift. sigmoid_map: another reading of the paper's sigmoid.",
     )
 
 
