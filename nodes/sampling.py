@@ -189,7 +189,7 @@ def _schedule_input() -> io.DynamicCombo.Input:
             for name, schedule in SCHEDULES.items()
         ],
         tooltip="How long the steps are. sigmoid: short at both ends, from the paper; best with "
-        "euler. uniform: all alike; best with the other solvers. rational: long at the end, the "
+        "euler and bosh3. uniform: all alike; best with midpoint. rational: long at the end, the "
         "released demo's time shift. sigmoid_map: another reading of the paper's sigmoid.",
     )
 
