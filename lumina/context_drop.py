@@ -24,7 +24,7 @@ class ContextDrop:
     """
 
     factor: int = 2
-    until: float = 1.0
+    until: float = 0.5
     order: str = "first"
 
     def __post_init__(self) -> None:

@@ -94,7 +94,7 @@ class ContextDropNode(io.ComfyNode):
                 io.Model.Input("model", tooltip='From "Load Lumina-Next Model".'),
                 io.Int.Input(
                     "factor",
-                    default=2,
+                    default=ContextDrop().factor,
                     min=1,
                     max=8,
                     tooltip="Side of the averaged cells, in tokens of 16 px. 2 leaves a quarter "
@@ -103,7 +103,7 @@ class ContextDropNode(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "until",
-                    default=1.0,
+                    default=ContextDrop().until,
                     min=0.01,
                     max=1.0,
                     step=0.01,

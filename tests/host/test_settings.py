@@ -268,7 +268,7 @@ def test_context_drop_takes_any_size(model, height, width):
 
 
 def test_settings_of_both_nodes_add_up(model):
-    scaling, drop = Scaling("linear"), ContextDrop(2)
+    scaling, drop = Scaling("linear"), ContextDrop(2, 1.0)
 
     def options(t, height, width):
         return ForwardOptions(
