@@ -14,6 +14,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .generate import MODELS, Demo
@@ -33,6 +34,15 @@ class Share:
     attributes: int
     exact: int
 
+    @classmethod
+    def of(cls, wanted: list[Scene], pictures: np.ndarray) -> "Share":
+        """What `pictures` (B, H, W, 3) uint8 show of the scenes asked for, one each."""
+        readings = [read(picture) for picture in pictures]
+        scores = [score(scene, r) for scene, r in zip(wanted, readings, strict=True)]
+        right, attributes = (sum(part) for part in zip(*scores, strict=True))
+        whole = sum(exact(scene, r) for scene, r in zip(wanted, readings, strict=True))
+        return cls(len(wanted), right, attributes, whole)
+
     def __str__(self) -> str:
         return (
             f"{self.right / self.attributes:6.1%} of attributes, "
@@ -47,16 +57,11 @@ def held_out_scenes(count: int, things: int, seed: int) -> list[Scene]:
 
 def evaluate(demo: Demo, wanted: list[Scene], **settings: float) -> Share:
     """Draw every scene from its caption and read it back."""
-    right = attributes = whole = 0
+    pictures = []
     for start in range(0, len(wanted), BATCH):
-        batch = wanted[start : start + BATCH]
-        pictures = demo.draw([main_caption(scene) for scene in batch], seed=start, **settings)
-        for scene, picture in zip(batch, pictures, strict=True):
-            reading = read(picture)
-            found = score(scene, reading)
-            right, attributes = right + found[0], attributes + found[1]
-            whole += exact(scene, reading)
-    return Share(len(wanted), right, attributes, whole)
+        captions = [main_caption(scene) for scene in wanted[start : start + BATCH]]
+        pictures.append(demo.draw(captions, seed=start, **settings))
+    return Share.of(wanted, np.concatenate(pictures))
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,17 +29,16 @@ from lumina.settings import Resolution, RunSettings
 from lumina.solvers import Solver, model_calls
 
 from . import environment
-from .evaluate import held_out_scenes
+from .evaluate import BATCH, Share, held_out_scenes
 from .generate import Demo
-from .reading import exact, read, score, sharpness
+from .reading import sharpness
 from .saving import write_whole
-from .scenes import Scene, main_caption
+from .scenes import main_caption
 
 RESULTS = Path(__file__).parent / "results"
 TRAINED_PX, PX_PER_TOKEN = 128, 16
 CALLS = (5, 10, 20, 30)
 SOLVERS_COMPARED = ("euler", "midpoint", "heun", "bosh3", "rk4")
-BATCH = 20
 
 
 @dataclass(frozen=True)
@@ -80,24 +78,15 @@ class Measure:
         latents = self.latents(**run)
         seconds = time.perf_counter() - started
         pictures = self.demo.pictures(latents)
-        right, whole = matches(self.scenes, pictures)
+        share = Share.of(self.scenes, pictures)
         return Row(
             setting,
-            right,
-            whole,
+            share.right / share.attributes,
+            share.exact / share.pictures,
             None if self.fine is None else float((latents - self.fine).square().mean().sqrt()),
             statistics.mean(map(sharpness, pictures)),
             seconds,
         )
-
-
-def matches(scenes: list[Scene], pictures: np.ndarray) -> tuple[float, float]:
-    """Shares of attributes right and of pictures exact."""
-    readings = [read(picture) for picture in pictures]
-    scores = [score(s, r) for s, r in zip(scenes, readings, strict=True)]
-    right, total = (sum(part) for part in zip(*scores, strict=True))
-    whole = sum(exact(s, r) for s, r in zip(scenes, readings, strict=True))
-    return right / total, whole / len(scenes)
 
 
 def sampling(demo: Demo, count: int) -> Iterator[Row]:

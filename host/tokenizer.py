@@ -14,9 +14,9 @@ from types import SimpleNamespace
 from typing import Protocol
 
 import comfy.sd1_clip
-import sentencepiece
 import tokenizers
 import torch
+from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
 from torch import Tensor
 
 from ..lumina.prompt import MAX_TOKENS
@@ -39,35 +39,22 @@ class Tokens(Protocol):
     def state_dict(self) -> dict[str, Tensor]: ...
 
 
-@dataclass(frozen=True)
-class SentencePieceTokens:
-    """Tokens of a serialized SentencePiece model."""
+class SentencePieceTokens(SPieceTokenizer):
+    """Tokens of a serialized SentencePiece model: the host's tokenizer, begin token first."""
 
-    model: bytes
-
-    @cached_property
-    def processor(self) -> sentencepiece.SentencePieceProcessor:
-        return sentencepiece.SentencePieceProcessor(model_proto=self.model)
+    def __init__(self, model: bytes) -> None:
+        super().__init__(model, add_bos=True, add_eos=False)
 
     @property
     def size(self) -> int:
-        return self.processor.get_piece_size()
+        return self.tokenizer.get_piece_size()
 
     @property
     def begin(self) -> int:
-        return self.processor.bos_id()
-
-    def __call__(self, text: str) -> dict[str, list[int]]:
-        return {"input_ids": [self.begin, *self.processor.encode(text)]}
-
-    def get_vocab(self) -> dict[str, int]:
-        return {self.processor.id_to_piece(token): token for token in range(self.size)}
-
-    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
-        return self.processor.decode([int(token) for token in token_ids])
+        return self.tokenizer.bos_id()
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"spiece_model": _as_tensor(self.model)}
+        return {"spiece_model": self.serialize_model()}
 
 
 @dataclass(frozen=True)
@@ -103,15 +90,11 @@ class JsonTokens:
         return self.processor.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"tokenizer_json": _as_tensor(self.model)}
+        return {"tokenizer_json": torch.frombuffer(bytearray(self.model), dtype=torch.uint8)}
 
 
 FORMS = {"spiece_model": SentencePieceTokens, "tokenizer_json": JsonTokens}
 FILES = {"tokenizer.model": SentencePieceTokens, "tokenizer.json": JsonTokens}
-
-
-def _as_tensor(data: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
 def open_tokenizer(file: Path, weights: Mapping[str, Tensor], vocabulary: int) -> Tokens:
@@ -120,8 +103,9 @@ def open_tokenizer(file: Path, weights: Mapping[str, Tensor], vocabulary: int) -
     Raises ValueError if there is none, if it is not Gemma's, or if it knows more tokens than the
     `vocabulary` that the model has embeddings for; the text says which file to put where.
     """
-    tokens, source = _find(file, weights)
+    form, model, source = _find(file, weights)
     try:
+        tokens = form(model)
         begin, size = tokens.begin, tokens.size
     except Exception as error:  # both libraries raise bare exceptions for bytes they cannot read
         raise ValueError(
@@ -140,13 +124,13 @@ def open_tokenizer(file: Path, weights: Mapping[str, Tensor], vocabulary: int) -
     return tokens
 
 
-def _find(file: Path, weights: Mapping[str, Tensor]) -> tuple[Tokens, str]:
+def _find(file: Path, weights: Mapping[str, Tensor]) -> tuple[type[Tokens], bytes, str]:
     for key, form in FORMS.items():
         if key in weights:
-            return form(weights[key].numpy().tobytes()), f'"{key}" in {file.name}'
+            return form, weights[key].numpy().tobytes(), f'"{key}" in {file.name}'
     for candidate, form in _candidates(file):
         if candidate.is_file():
-            return form(candidate.read_bytes()), candidate.name
+            return form, candidate.read_bytes(), candidate.name
     raise ValueError(
         f"{file.name} comes without a tokenizer. Put tokenizer.model (4 MB) or tokenizer.json of "
         f"google/gemma-2b beside it, into {file.parent.name}; where other models live there too, "

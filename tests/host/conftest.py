@@ -21,6 +21,7 @@ import torch
 import lumina_next
 from lumina_next.demo import environment
 from lumina_next.demo.host import Host
+from lumina_next.tests.host import tiny
 
 BASE = Path(tempfile.mkdtemp(prefix="lumina-next-tests-"))
 atexit.register(shutil.rmtree, BASE, ignore_errors=True)
@@ -136,3 +137,15 @@ def server(tmp_path_factory):
 def make_model_folders(models):
     for kind in ("diffusion_models", "text_encoders", "vae", "loras", "checkpoints"):
         (models / kind).mkdir(parents=True, exist_ok=True)
+
+
+@pytest.fixture
+def weights():
+    """The tiny model's, under the released names."""
+    return tiny.weights()
+
+
+@pytest.fixture
+def folder(host):
+    """models/diffusion_models, with the tiny model in every format."""
+    return tiny.write_models(host)

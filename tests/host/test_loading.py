@@ -18,16 +18,6 @@ from lumina_next.tests.host.tiny import assert_same_picture, euler, ksampler, pl
 
 
 @pytest.fixture
-def weights():
-    return tiny.weights()
-
-
-@pytest.fixture
-def folder(host):
-    return tiny.write_models(host)
-
-
-@pytest.fixture
 def encoders(host):
     return tiny.write_gemma(host)
 

@@ -29,16 +29,6 @@ from lumina_next.tests.host.tiny import (
 
 
 @pytest.fixture
-def weights():
-    return tiny.weights()
-
-
-@pytest.fixture
-def folder(host):
-    return tiny.write_models(host)
-
-
-@pytest.fixture
 def load(folder):
     from lumina_next.host import loading
 

@@ -27,11 +27,6 @@ TRAINED = TRAINED_PX // 16
 
 
 @pytest.fixture
-def folder(host):
-    return tiny.write_models(host)
-
-
-@pytest.fixture
 def model(folder):
     from lumina_next.host import loading
 
