@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from .generate import MODELS, Demo
-from .reading import exact, read, score
+from .reading import exact, in_place, read, score
 from .saving import write_whole
 from .scenes import Scene, main_caption, sample_held_out_scene
 
@@ -27,12 +27,16 @@ BATCH = 20
 
 @dataclass(frozen=True)
 class Share:
-    """Of `pictures` pictures: how many attributes are right, and how many pictures throughout."""
+    """Of `pictures` pictures: how many attributes are right, and how many pictures throughout.
+
+    in_place: pictures with every thing once, where it belongs, whatever its shape.
+    """
 
     pictures: int
     right: int
     attributes: int
     exact: int
+    in_place: int
 
     @classmethod
     def of(cls, wanted: list[Scene], pictures: np.ndarray) -> "Share":
@@ -40,8 +44,8 @@ class Share:
         readings = [read(picture) for picture in pictures]
         scores = [score(scene, r) for scene, r in zip(wanted, readings, strict=True)]
         right, attributes = (sum(part) for part in zip(*scores, strict=True))
-        whole = sum(exact(scene, r) for scene, r in zip(wanted, readings, strict=True))
-        return cls(len(wanted), right, attributes, whole)
+        whole, placed = (sum(map(judge, wanted, readings)) for judge in (exact, in_place))
+        return cls(len(wanted), right, attributes, whole, placed)
 
     def __str__(self) -> str:
         return (

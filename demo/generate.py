@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lumina.checkpoints import load_next_dit
-from lumina.gemma_checkpoints import load_gemma
 from lumina.guidance import RELEASED_CHANNELS, on_channels
 from lumina.prompt import padding_mask
 from lumina.schedules import SCHEDULES
 from lumina.settings import RunSettings, Step
 from lumina.solvers import SOLVERS, Solver
+from lumina.text_checkpoints import load_decoder
 
 from . import autoencoder
 from .tokenizer import Tokenizer
@@ -34,7 +34,7 @@ class Demo:
     def __init__(self, models: Path = MODELS) -> None:
         text = load_file(models / "text_encoders" / NAME)
         self.tokenizer = Tokenizer(text["spiece_model"].numpy().tobytes())
-        self.gemma = load_gemma(text, dtype=torch.float32)
+        self.gemma = load_decoder(text, dtype=torch.float32)
         self.dit = load_next_dit(models / "diffusion_models" / NAME, dtype=torch.float32)
         self.vae = autoencoder.load(models / "vae" / NAME)
 

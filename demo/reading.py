@@ -149,6 +149,17 @@ def exact(scene: Scene, reading: Reading) -> bool:
     return scene.background == reading.background and same_things
 
 
+def in_place(scene: Scene, reading: Reading) -> bool:
+    """Whether each thing's colour is there once, at its place, and nothing else; of any shape.
+
+    What is left to judge pictures by that are too blurred to tell a star from a circle.
+    """
+    wanted, found = (
+        sorted((thing.colour, thing.place) for thing in of.things) for of in (scene, reading)
+    )
+    return wanted == found
+
+
 def sharpness(picture: np.ndarray) -> float:
     """How steep the edges of a picture (H, W, 3) uint8 are, in full brightness ranges per pixel.
 

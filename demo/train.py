@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from lumina.checkpoints import to_file_keys
 from lumina.config import NextDiTConfig
-from lumina.gemma import Gemma, GemmaConfig
+from lumina.decoder import Decoder, DecoderConfig
 from lumina.model import HeadGate, NextDiT
 
 from . import autoencoder, scenes
@@ -43,9 +43,10 @@ EMA_DECAY = 0.999
 DIT = NextDiTConfig(dim=216, layers=8, heads=3, kv_heads=1, caption_dim=192, ffn_dim=576)
 
 
-def gemma_config(vocab_size: int) -> GemmaConfig:
+def gemma_config(vocab_size: int) -> DecoderConfig:
     """A Gemma-1 like the 2B: several query heads on one key and value head."""
-    return GemmaConfig(
+    return DecoderConfig(
+        family="gemma",
         vocab_size=vocab_size,
         hidden_size=192,
         intermediate_size=384,
@@ -70,7 +71,7 @@ class Pair(nn.Module):
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
-        self.gemma = Gemma(gemma_config(vocab_size), attention=attention)
+        self.gemma = Decoder(gemma_config(vocab_size), attention=attention)
         self.dit = NextDiT(DIT, attention=attention)
         initialise(self)
 

@@ -10,7 +10,7 @@ import comfy.ops
 import torch
 from torch import Tensor
 
-from ..lumina import gemma
+from ..lumina import decoder
 from ..lumina.model import HeadGate, gate_factor
 from .options import HostForwardOptions
 
@@ -39,7 +39,7 @@ def image_attention(
 
 
 def text_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor, scale: float) -> Tensor:
-    """`lumina.gemma.Attention` by the backend the host uses for text encoders."""
+    """`lumina.decoder.Attention` by the backend the host uses for text encoders."""
     attend = comfy.ldm.modules.attention.optimized_attention_for_device(
         q.device, mask=True, small_input=True
     )
@@ -90,24 +90,28 @@ class CastingHeadGate(HeadGate, comfy.ops.CastWeightBiasOp):
         return out
 
 
-class CastingRMSNorm(gemma.RMSNorm, comfy.ops.CastWeightBiasOp):
-    """Gemma's norm, its weight under the host's care. Cast to float32: the norm adds one to it."""
+class CastingRMSNorm(decoder.RMSNorm, comfy.ops.CastWeightBiasOp):
+    """A decoder's norm with its weight under the host's care.
+
+    Cast to float32, since Gemma's norm adds one to the weight.
+    """
 
     def __init__(
         self,
         size: int,
         *,
         eps: float,
+        offset: float,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(size, eps=eps, device=device, dtype=dtype)
+        super().__init__(size, eps=eps, offset=offset, device=device, dtype=dtype)
         self.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias, stream = comfy.ops.cast_bias_weight(
             self, dtype=torch.float32, device=x.device, offloadable=True
         )
-        out = gemma.rms_norm(x, weight, self.eps)
+        out = decoder.rms_norm(x, weight, self.eps, self.offset)
         comfy.ops.uncast_bias_weight(self, weight, bias, stream)
         return out

@@ -4,7 +4,6 @@ Objects made here can be rebuilt by the host from their arguments (`cached_patch
 torch.compile, hooks and several GPUs need when weights are streamed.
 """
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,10 +20,10 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ..lumina import checkpoints, gemma_checkpoints, key_names
+from ..lumina import checkpoints, key_names, text_checkpoints
 from ..lumina.broken_files import SAFETENSORS, explain_unreadable
+from ..lumina.decoder import Decoder, DecoderConfig
 from ..lumina.files import read_file
-from ..lumina.gemma import Gemma, GemmaConfig
 from .guidance import Guidance
 from .model import LuminaNextConfig
 from .model_folders import MODELS, TEXT_ENCODERS, Shelf, header, locate, parts
@@ -164,8 +163,9 @@ def load_text_encoder_file(path: str, options: Options, disable_dynamic: bool = 
     source = Path(path).name
     weights, metadata = read(TEXT_ENCODERS, Path(path))
     weights, _ = comfy.utils.convert_old_quants(_text_weights(weights), "", dict(metadata))
-    native = gemma_checkpoints.to_native(weights, source=source)
-    config = _gemma_config(native, Path(path), metadata)
+    stated = _stated(Path(path), metadata)
+    native = text_checkpoints.to_native(weights, stated, source=source)
+    config = text_checkpoints.decoder_config(native, stated)
     tokens = open_tokenizer(parts(TEXT_ENCODERS, Path(path))[0], weights, config.vocab_size)
     _check_shapes(native, config, source)
     target = comfy.supported_models_base.ClipTarget(HostTokenizer, HostTextEncoder)
@@ -190,9 +190,9 @@ def load_text_encoder_patcher(
     return load_text_encoder_file(path, options, disable_dynamic).patcher
 
 
-def _check_shapes(native: Weights, config: GemmaConfig, source: str) -> None:
+def _check_shapes(native: Weights, config: DecoderConfig, source: str) -> None:
     """Raise ValueError for a tensor that does not fit; the host may take it and fail much later."""
-    for key, example in Gemma(config, device="meta").state_dict().items():
+    for key, example in Decoder(config, device="meta").state_dict().items():
         is_packed = native[key].dtype == torch.uint8
         if native[key].shape != example.shape and not is_packed:
             raise ValueError(
@@ -210,15 +210,9 @@ def _text_options(native: Weights) -> dict[str, object]:
     return {} if dtype == torch.float32 else {"dtype": dtype}
 
 
-def _gemma_config(native: Weights, path: Path, metadata: Metadata) -> GemmaConfig:
-    """Sizes from the weights; what shapes cannot tell from config.json or the file's metadata."""
-    stated = json.loads(metadata.get("config", "{}")) | _folder_config(TEXT_ENCODERS, path)
-    config = gemma_checkpoints.config_from_state_dict(native, stated.get("head_dim"))
-    return dataclasses.replace(
-        config,
-        norm_eps=stated.get("rms_norm_eps", config.norm_eps),
-        rope_theta=stated.get("rope_theta", config.rope_theta),
-    )
+def _stated(path: Path, metadata: Metadata) -> dict[str, object]:
+    """What a text encoder says about itself: its folder's config.json, or its file's metadata."""
+    return json.loads(metadata.get("config", "{}")) | _folder_config(TEXT_ENCODERS, path)
 
 
 def _text_weights(weights: Weights) -> dict[str, Tensor]:
@@ -284,7 +278,8 @@ def _check_headers(shelf: Shelf, name: str, headers: list[dict[str, Tensor]]) ->
     if not all(headers) or len(union) < sum(map(len, headers)):
         return  # torch files and parts to be joined must be read to know
     if shelf is TEXT_ENCODERS:
-        gemma_checkpoints.to_native(_text_weights(union), source=name)
+        stated = _stated(locate(shelf, name), {})
+        text_checkpoints.to_native(_text_weights(union), stated, source=name)
         return
     prefix = key_names.prefix_of(union, name)
     once: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Gemma as ComfyUI's CLIP: the decoder of `lumina.gemma` on the host's layers.
+"""Gemma as ComfyUI's CLIP: the decoder of `lumina.decoder` on the host's layers.
 
 "CLIP Text Encode" then gives the last hidden state but one and the mask of its tokens, with the
 host's prompt weights, embeddings, LoRA and memory management.
@@ -11,7 +11,7 @@ import comfy.sd1_clip
 import torch
 from torch import Tensor, nn
 
-from ..lumina.gemma import Gemma, GemmaConfig
+from ..lumina.decoder import Decoder, DecoderConfig
 from ..lumina.prompt import HIDDEN_STATE
 from .attention import CastingRMSNorm, text_attention
 from .tokenizer import BEGIN, NAME, PAD
@@ -28,9 +28,9 @@ class HostGemma(nn.Module):
         operations: type,
     ) -> None:
         super().__init__()
-        known = {item.name for item in dataclasses.fields(GemmaConfig)}
-        config = GemmaConfig(**{name: sizes[name] for name in known})
-        self.model = Gemma(
+        known = {item.name for item in dataclasses.fields(DecoderConfig)}
+        config = DecoderConfig(**{name: sizes[name] for name in known})
+        self.model = Decoder(
             config,
             ops=operations,
             attention=text_attention,
@@ -78,7 +78,7 @@ class GemmaEncoder(comfy.sd1_clip.SDClipModel):
         dtype: torch.dtype | None = None,
         model_options: Mapping[str, object] | None = None,
         *,
-        config: GemmaConfig,
+        config: DecoderConfig,
     ) -> None:
         super().__init__(
             device=device,
@@ -104,7 +104,7 @@ class HostTextEncoder(comfy.sd1_clip.SD1ClipModel):
         dtype: torch.dtype | None = None,
         model_options: Mapping[str, object] | None = None,
         *,
-        config: GemmaConfig,
+        config: DecoderConfig,
     ) -> None:
         super().__init__(
             device=device,

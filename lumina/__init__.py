@@ -5,7 +5,7 @@ config        what a Next-DiT is made of; the released sizes
 model         NextDiT itself
 patches       latent pictures to tokens and back
 rope          where tokens stand: rotary position embedding
-gemma         the text encoder (Gemma-1), as far as Lumina-Next uses it
+decoder       the text encoders Gemma-1 and LLaMA-2
 prompt        the rules by which captions become tokens and masks
 
 A run of it
@@ -24,7 +24,7 @@ broken_files  what is wrong with a file that cannot be read
 wrong_models  which other model a file holds
 key_names     the released names of weights, and the other spellings
 checkpoints   the architecture read from weights, strictness, loading
-gemma_checkpoints  the same for the text encoder
+text_checkpoints  the same for the text encoders
 
 Convention everywhere: time t runs from 0 (noise) to 1 (picture); the network predicts the
 velocity, picture minus noise.

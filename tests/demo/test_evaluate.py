@@ -32,7 +32,7 @@ class Painter:
 def test_perfect_pictures_score_everything(evaluate):
     wanted = evaluate.held_out_scenes(10, 2, seed=1)
     share = evaluate.evaluate(Painter(evaluate, wanted), wanted)
-    assert (share.pictures, share.right, share.exact) == (10, 70, 10)
+    assert (share.pictures, share.right, share.exact, share.in_place) == (10, 70, 10, 10)
 
 
 def test_wrong_colours_cost_one_attribute_a_thing(evaluate):

@@ -197,6 +197,17 @@ def test_a_repeated_thing_is_not_exact() -> None:
     assert not reading.exact(alone, reading.read(tiled))
 
 
+def test_a_thing_of_another_shape_is_in_place_and_one_elsewhere_is_not() -> None:
+    alone = scenes.Scene("white", (RED_CIRCLE,))
+    for thing, expected in [
+        (replace(RED_CIRCLE, shape=reading.UNCLEAR), True),
+        (replace(RED_CIRCLE, place="center"), False),
+        (replace(RED_CIRCLE, colour="blue"), False),
+    ]:
+        assert reading.in_place(alone, reading.Reading("white", (thing,))) is expected
+    assert not reading.in_place(alone, reading.Reading("white", (RED_CIRCLE, RED_CIRCLE)))
+
+
 def test_sharpness_falls_with_every_blur() -> None:
     picture = scenes.draw(PAIR, 128)
     measured = [reading.sharpness(degraded(picture, blur, 0, 0)) for blur in (0, 0.5, 1, 2, 4)]

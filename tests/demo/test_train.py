@@ -61,7 +61,7 @@ def test_stopped_training_goes_on_where_it_was(train, spiece, tmp_path):
 def test_saved_models_are_what_users_have(train, spiece, tmp_path):
     from demo.tokenizer import Tokenizer
     from lumina.checkpoints import config_from_state_dict, load_next_dit
-    from lumina.gemma_checkpoints import load_gemma
+    from lumina.text_checkpoints import load_decoder
 
     pair = trainer(train, spiece, tmp_path).average
     train.export(pair, spiece, 128, tmp_path)
@@ -70,7 +70,7 @@ def test_saved_models_are_what_users_have(train, spiece, tmp_path):
     assert config_from_state_dict(dit) == train.DIT
     assert dit["layers.0.attention.gate"].dtype == torch.bfloat16
     ids, mask = Tokenizer(text["spiece_model"].numpy().tobytes())(["a red circle", ""])
-    caption = load_gemma(text, dtype=torch.float32)(ids, mask)
+    caption = load_decoder(text, dtype=torch.float32)(ids, mask)
     velocity = load_next_dit(dit, dtype=torch.float32)(
         torch.randn(2, 4, 4, 4), torch.rand(2), caption, mask
     )

@@ -1,7 +1,9 @@
-"""The Gemma-1 decoder against transformers' GemmaModel, and what other files are told.
+"""The decoder against transformers' GemmaModel and LlamaModel, and what other files are told.
 
 The oracle gets random weights, norms included, and ours loads them through its state dict.
 """
+
+import dataclasses
 
 import pytest
 import torch
@@ -11,44 +13,69 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from lumina_next.lumina.gemma import (
+from lumina_next.lumina.decoder import (
+    FAMILIES,
     Attention,
-    Gemma,
-    GemmaConfig,
+    Decoder,
+    DecoderConfig,
     RMSNorm,
     rms_norm,
     scaled_dot_product_attention,
 )
-from lumina_next.lumina.gemma_checkpoints import (
-    config_from_state_dict,
+from lumina_next.lumina.text_checkpoints import (
+    decoder_config,
     describe,
-    load_gemma,
+    family_of,
+    load_decoder,
     to_native,
 )
 
-CONFIG = GemmaConfig(
-    vocab_size=61, hidden_size=32, intermediate_size=48, layers=4, heads=4, kv_heads=1, head_dim=16
+CONFIG = DecoderConfig(
+    "gemma",
+    vocab_size=61,
+    hidden_size=32,
+    intermediate_size=48,
+    layers=4,
+    heads=4,
+    kv_heads=1,
+    head_dim=16,
 )
-GEMMA_2B = GemmaConfig(256_000, 2048, 16_384, layers=18, heads=8, kv_heads=1, head_dim=256)
-GEMMA_7B = GemmaConfig(256_000, 3072, 24_576, layers=28, heads=16, kv_heads=16, head_dim=256)
+GEMMA_2B = DecoderConfig(
+    "gemma", 256_000, 2048, 16_384, layers=18, heads=8, kv_heads=1, head_dim=256
+)
+LLAMA_2_7B = DecoderConfig(
+    "llama", 32_000, 4096, 11_008, layers=32, heads=32, kv_heads=32, head_dim=128, norm_eps=1e-5
+)
+LLAMA_2_13B = dataclasses.replace(
+    LLAMA_2_7B, hidden_size=5120, intermediate_size=13_824, layers=40, heads=40, kv_heads=40
+)
+GEMMA_7B = DecoderConfig(
+    "gemma", 256_000, 3072, 24_576, layers=28, heads=16, kv_heads=16, head_dim=256
+)
 TOKENS = torch.randint(3, 61, (2, 9), generator=torch.Generator().manual_seed(7))
 ALL = torch.ones(2, 9, dtype=torch.long)
 RIGHT_PADDED = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])
 LEFT_PADDED = torch.tensor([[1] * 9, [0] * 4 + [1] * 5])
 
 
-def oracle(kv_heads: int = 1, seed: int = 0) -> transformers.GemmaForCausalLM:
-    """A tiny transformers Gemma whose every weight is random and matters."""
-    config = transformers.GemmaConfig(
-        vocab_size=CONFIG.vocab_size,
-        hidden_size=CONFIG.hidden_size,
-        intermediate_size=CONFIG.intermediate_size,
-        num_hidden_layers=CONFIG.layers,
-        num_attention_heads=CONFIG.heads,
-        num_key_value_heads=kv_heads,
-        head_dim=CONFIG.head_dim,
-    )
-    model = transformers.GemmaForCausalLM(config).eval().requires_grad_(False)
+STATED = {
+    "model_type": "gemma",
+    "vocab_size": CONFIG.vocab_size,
+    "hidden_size": CONFIG.hidden_size,
+    "intermediate_size": CONFIG.intermediate_size,
+    "num_hidden_layers": CONFIG.layers,
+    "num_attention_heads": CONFIG.heads,
+    "head_dim": CONFIG.head_dim,
+    "rms_norm_eps": 1e-6,
+}
+CONFIGS = {"gemma": transformers.GemmaConfig, "llama": transformers.LlamaConfig}
+
+
+def oracle(kv_heads: int = 1, seed: int = 0, family: str = "gemma") -> transformers.PreTrainedModel:
+    """A tiny transformers model with an output head whose every weight is random and matters."""
+    sizes = {key: value for key, value in STATED.items() if key != "model_type"}
+    config = CONFIGS[family](num_key_value_heads=kv_heads, **sizes)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         fan_in = parameter.shape[1] if parameter.ndim == 2 else 4
@@ -64,20 +91,23 @@ def cast_weights(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
 
 
 def oracle_states(
-    model: transformers.GemmaForCausalLM, mask: torch.Tensor
+    model: transformers.PreTrainedModel, mask: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
     return model.model(TOKENS, attention_mask=mask, output_hidden_states=True).hidden_states
 
 
 def tiny_file() -> dict[str, torch.Tensor]:
-    return dict(Gemma(CONFIG).state_dict())
+    return dict(Decoder(CONFIG).state_dict())
 
 
 @pytest.mark.parametrize("mask", [ALL, RIGHT_PADDED, LEFT_PADDED], ids=["all", "right", "left"])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_every_hidden_state_is_that_of_transformers(kv_heads: int, mask: torch.Tensor) -> None:
-    theirs = oracle(kv_heads)
-    ours = load_gemma(theirs.model.state_dict(), head_dim=CONFIG.head_dim)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_hidden_state_is_that_of_transformers(
+    family: str, kv_heads: int, mask: torch.Tensor
+) -> None:
+    theirs = oracle(kv_heads, family=family)
+    ours = load_decoder(theirs.model.state_dict(), STATED | {"model_type": family})
     expected = oracle_states(theirs, mask)
     real = mask.bool()
     assert len(expected) == CONFIG.layers + 1
@@ -88,7 +118,7 @@ def test_every_hidden_state_is_that_of_transformers(kv_heads: int, mask: torch.T
 
 def test_the_default_is_the_state_before_last() -> None:
     theirs = oracle()
-    found = load_gemma(theirs.model.state_dict())(TOKENS, RIGHT_PADDED)
+    found = load_decoder(theirs.model.state_dict())(TOKENS, RIGHT_PADDED)
     real = RIGHT_PADDED.bool()
     assert_close(found[real], oracle_states(theirs, RIGHT_PADDED)[-2][real])
 
@@ -100,13 +130,15 @@ def test_file_with_prefix_and_output_head_is_the_same_model() -> None:
     whole["spiece_model"] = torch.zeros(3, dtype=torch.uint8)
     assert "lm_head.weight" in whole and "model.norm.weight" in whole
     assert to_native(whole).keys() == to_native(bare).keys() == bare.keys()
-    assert torch.equal(load_gemma(whole)(TOKENS), load_gemma(bare)(TOKENS))
+    assert torch.equal(load_decoder(whole)(TOKENS), load_decoder(bare)(TOKENS))
 
 
 def test_norm_weight_is_an_offset_from_one() -> None:
     x = torch.tensor([[3.0, -4.0]])
-    assert_close(rms_norm(x, torch.zeros(2), 0.0), x / 12.5**0.5)
-    assert_close(rms_norm(x, torch.tensor([1.0, -1.0]), 0.0), torch.tensor([[6 / 12.5**0.5, 0.0]]))
+    assert_close(rms_norm(x, torch.zeros(2), 0.0, 1.0), x / 12.5**0.5)
+    assert_close(
+        rms_norm(x, torch.tensor([1.0, -1.0]), 0.0, 1.0), torch.tensor([[6 / 12.5**0.5, 0.0]])
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -118,7 +150,7 @@ def test_norm_rounds_once(dtype: torch.dtype, weight_dtype: torch.dtype) -> None
     weight = (torch.randn(64, generator=generator) * 1e-3).to(weight_dtype)
     wide = x.double()
     exact = wide / (wide.square().mean(-1, keepdim=True) + 1e-6).sqrt() * (1 + weight.double())
-    found = rms_norm(x, weight, 1e-6)
+    found = rms_norm(x, weight, 1e-6, 1.0)
     assert found.dtype == dtype
     half_step = torch.finfo(dtype).eps / 2
     slack = 4 * torch.finfo(torch.float32).eps  # of the float32 arithmetic itself
@@ -131,7 +163,7 @@ def test_bfloat16_error_is_no_larger_than_transformers() -> None:
     ours_error = theirs_error = 0.0
     for seed in range(8):
         theirs = cast_weights(oracle(seed=seed), torch.bfloat16)
-        rounded = load_gemma(theirs.model.state_dict())(tokens)
+        rounded = load_decoder(theirs.model.state_dict())(tokens)
         assert rounded.dtype == torch.bfloat16
         rounded_theirs = theirs.model(tokens, output_hidden_states=True).hidden_states[-2]
         cast_weights(theirs, torch.float32)
@@ -155,7 +187,7 @@ class CastingLayers:
 
 def test_half_weights_under_casting_layers_are_exact() -> None:
     theirs = cast_weights(oracle(), torch.bfloat16)
-    ours = Gemma(CONFIG, ops=CastingLayers, dtype=torch.bfloat16)
+    ours = Decoder(CONFIG, ops=CastingLayers, dtype=torch.bfloat16)
     ours.load_state_dict(to_native(theirs.state_dict()))
     expected = oracle_states(cast_weights(theirs, torch.float32), LEFT_PADDED)
     real = LEFT_PADDED.bool()
@@ -166,7 +198,7 @@ def test_half_weights_under_casting_layers_are_exact() -> None:
 
 
 def test_state_before_last_never_touches_the_last_layer() -> None:
-    model = Gemma(CONFIG)
+    model = Decoder(CONFIG)
     for parameter in [*model.layers[-1].parameters(), *model.norm.parameters()]:
         torch.nn.init.constant_(parameter, float("nan"))
     assert model(TOKENS, hidden_state=-2).isfinite().all()
@@ -174,7 +206,7 @@ def test_state_before_last_never_touches_the_last_layer() -> None:
 
 
 def test_several_states_come_from_one_run() -> None:
-    model = load_gemma(tiny_file())
+    model = load_decoder(tiny_file())
     runs = []
     model.layers[0].register_forward_hook(lambda *_: runs.append(1))
     found = model.hidden_states(model.embed(TOKENS), RIGHT_PADDED, (-1, -3, 0))
@@ -184,7 +216,7 @@ def test_several_states_come_from_one_run() -> None:
 
 
 def test_embeds_are_scaled_inside() -> None:
-    model = load_gemma(tiny_file())
+    model = load_decoder(tiny_file())
     embeds = model.embed(TOKENS)
     assert torch.equal(embeds, model.embed_tokens.weight[TOKENS])
     assert torch.equal(model(embeds=embeds), model(TOKENS))
@@ -194,7 +226,7 @@ def test_embeds_are_scaled_inside() -> None:
 @settings(deadline=None, max_examples=20)
 @given(left=st.integers(0, 6), right=st.integers(0, 6), garbage=st.integers(0, 60))
 def test_padding_changes_no_token(left: int, right: int, garbage: int) -> None:
-    model = load_gemma(oracle().model.state_dict())
+    model = load_decoder(oracle().model.state_dict())
     padded = F.pad(TOKENS, (left, right), value=garbage)
     mask = F.pad(ALL, (left, right))
     found = model(padded, mask)[:, left : left + TOKENS.shape[1]]
@@ -211,7 +243,7 @@ def plain_attention(
 @pytest.mark.parametrize("attention", [plain_attention, scaled_dot_product_attention])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_rows_of_padding_stay_finite(dtype: torch.dtype, attention: Attention) -> None:
-    model = Gemma(CONFIG, attention=attention, dtype=dtype)
+    model = Decoder(CONFIG, attention=attention, dtype=dtype)
     nothing = torch.zeros(2, 9)
     assert model(TOKENS, nothing, hidden_state=-1).isfinite().all()
     assert model(TOKENS, LEFT_PADDED, hidden_state=-1).isfinite().all()
@@ -219,7 +251,7 @@ def test_rows_of_padding_stay_finite(dtype: torch.dtype, attention: Attention) -
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.long, torch.float32, torch.float16])
 def test_mask_may_be_of_any_type(dtype: torch.dtype) -> None:
-    model = load_gemma(tiny_file())
+    model = load_decoder(tiny_file())
     assert torch.equal(model(TOKENS, RIGHT_PADDED.to(dtype)), model(TOKENS, RIGHT_PADDED))
 
 
@@ -235,8 +267,8 @@ def test_attention_and_norm_may_be_handed_in() -> None:
     class HostNorm(RMSNorm):
         pass
 
-    model = Gemma(CONFIG, attention=attention, norm=HostNorm)
-    plain = load_gemma(model.state_dict())
+    model = Decoder(CONFIG, attention=attention, norm=HostNorm)
+    plain = load_decoder(model.state_dict())
     assert torch.equal(model(TOKENS, RIGHT_PADDED), plain(TOKENS, RIGHT_PADDED))
     shapes = ((2, 4, 9, 16), (2, 1, 9, 16), (2, 1, 9, 16), (2, 1, 9, 9))
     assert seen == [(*shapes, torch.float32, 0.25)] * 3
@@ -245,25 +277,31 @@ def test_attention_and_norm_may_be_handed_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "parameters"), [(GEMMA_2B, 2_506_172_416), (GEMMA_7B, 8_537_680_896)]
+    ("config", "parameters"),
+    [
+        (GEMMA_2B, 2_506_172_416),
+        (GEMMA_7B, 8_537_680_896),
+        (LLAMA_2_7B, 6_607_343_616),  # 6,738,415,616 with the output head
+        (LLAMA_2_13B, 12_852_024_320),
+    ],
 )
-def test_released_sizes_are_read_from_the_weights(config: GemmaConfig, parameters: int) -> None:
-    weights = Gemma(config, device="meta").state_dict()
-    assert config_from_state_dict(weights) == config
+def test_released_sizes_are_read_from_the_weights(config: DecoderConfig, parameters: int) -> None:
+    weights = Decoder(config, device="meta").state_dict()
+    assert decoder_config(weights) == config
     assert sum(weight.numel() for weight in weights.values()) == parameters
 
 
 def test_small_file_has_one_key_head_unless_told() -> None:
-    weights = Gemma(
-        GemmaConfig(61, 32, 48, layers=1, heads=4, kv_heads=2, head_dim=16)
+    weights = Decoder(
+        DecoderConfig("gemma", 61, 32, 48, layers=1, heads=4, kv_heads=2, head_dim=16)
     ).state_dict()
-    assert config_from_state_dict(weights, head_dim=16).kv_heads == 2
-    assert config_from_state_dict(weights).head_dim == 32
+    assert decoder_config(weights, {"head_dim": 16}).kv_heads == 2
+    assert decoder_config(weights).head_dim == 32
 
 
 def test_head_size_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="64 rows.*16.*head size 24"):
-        config_from_state_dict(tiny_file(), head_dim=24)
+        decoder_config(tiny_file(), {"head_dim": 24})
 
 
 @pytest.mark.parametrize(
@@ -282,13 +320,13 @@ def test_missing_key_is_named(key: str, prefix: str) -> None:
     del weights[key]
     weights = {prefix + name: weight for name, weight in weights.items()}
     with pytest.raises(ValueError, match=f'gemma.safetensors is incomplete: "{key}" is missing'):
-        load_gemma(weights, source="gemma.safetensors")
+        load_decoder(weights, source="gemma.safetensors")
 
 
 def test_missing_layer_is_named() -> None:
     weights = {key: w for key, w in tiny_file().items() if not key.startswith("layers.1.")}
     with pytest.raises(ValueError, match=r'"layers.1.self_attn.q_proj.weight" is missing, with 8'):
-        config_from_state_dict(weights)
+        decoder_config(weights)
 
 
 def test_unknown_key_is_named() -> None:
@@ -317,7 +355,7 @@ TINY = {
 RELATIVES = {
     "Gemma-2": lambda: relative(transformers.Gemma2Config(vocab_size=256_000, **TINY)),
     "Gemma-3": lambda: relative(transformers.Gemma3TextConfig(vocab_size=262_208, **TINY)),
-    "LLaMA": lambda: relative(transformers.LlamaConfig(vocab_size=32_000, **TINY)),
+    "LLaMA": lambda: relative(transformers.LlamaConfig(vocab_size=128_256, **TINY)),
     "Qwen2": lambda: relative(transformers.Qwen2Config(vocab_size=151_936, **TINY)),
     "T5": lambda: {"encoder.block.0.layer.0.SelfAttention.q.weight": torch.zeros(1)},
     "CLIP": lambda: {"text_model.embeddings.token_embedding.weight": torch.zeros(1)},
@@ -336,10 +374,31 @@ RELATIVES = {
 
 @pytest.mark.parametrize("name", RELATIVES)
 def test_other_models_are_refused_by_name(name: str) -> None:
-    with pytest.raises(
-        ValueError, match=f"te.pt is not a Gemma-1 text encoder: .*{name}.*gemma-2b"
-    ):
+    with pytest.raises(ValueError, match=f"te.pt is none of the text encoders.*{name}.*gemma-2b"):
         to_native(RELATIVES[name](), source="te.pt")
+
+
+def test_config_decides_between_two_files_of_the_same_names() -> None:
+    weights = tiny_file()
+    assert family_of(weights) == "gemma"
+    assert family_of(weights, {"model_type": "llama"}) == "llama"
+    assert family_of(weights, {"model_type": "mistral"}) is None
+    scaled = {"model_type": "llama", "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}
+    assert family_of(weights, scaled) is None
+    assert family_of(weights, {"model_type": "llama", "attention_bias": True}) is None
+
+
+@pytest.mark.parametrize("vocabulary", [32_000, 32_001, 32_016])
+def test_a_file_with_the_vocabulary_of_llama_2_is_one(vocabulary: int) -> None:
+    weights = tiny_file() | {"embed_tokens.weight": torch.zeros(vocabulary, 1, device="meta")}
+    assert family_of(weights) == "llama" and describe(weights) == "LLaMA-2"
+
+
+def test_rotation_base_and_norm_are_those_stated() -> None:
+    newer = {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}, "rms_norm_eps": 1e-4}
+    for stated in ({"rope_theta": 5e5, "rms_norm_eps": 1e-4}, newer):
+        found = decoder_config(tiny_file(), stated)
+        assert (found.rope_theta, found.norm_eps) == (5e5, 1e-4)
 
 
 def test_gemma_is_described_with_and_without_prefix() -> None:
@@ -351,11 +410,11 @@ def test_gemma_is_described_with_and_without_prefix() -> None:
 @pytest.mark.parametrize("index", [5, -6])
 def test_hidden_state_that_does_not_exist_is_refused(index: int) -> None:
     with pytest.raises(ValueError, match=f"hidden state {index} does not exist.*4 layers has 5"):
-        Gemma(CONFIG)(TOKENS, hidden_state=index)
+        Decoder(CONFIG)(TOKENS, hidden_state=index)
 
 
 def test_exactly_one_input_is_needed() -> None:
-    model = Gemma(CONFIG)
+    model = Decoder(CONFIG)
     with pytest.raises(ValueError, match="exactly one"):
         model()
     with pytest.raises(ValueError, match="exactly one"):
@@ -367,5 +426,5 @@ def test_exactly_one_input_is_needed() -> None:
     [{"heads": 4, "kv_heads": 3, "head_dim": 16}, {"heads": 4, "kv_heads": 1, "head_dim": 15}],
 )
 def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="Gemma"):
-        GemmaConfig(61, 32, 48, layers=1, **sizes)
+    with pytest.raises(ValueError, match="text encoder"):
+        DecoderConfig("gemma", 61, 32, 48, layers=1, **sizes)

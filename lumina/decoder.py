@@ -1,11 +1,13 @@
-"""The Gemma-1 decoder as a text encoder: tokens in, one of its hidden states out.
+"""The decoder of Gemma-1 and LLaMA-2 as a text encoder: tokens in, one of its hidden states out.
 
-Attribute names are the Hugging Face checkpoint's without the `model.` prefix. B batch, S tokens,
-D width. Gemma (arXiv:2403.08295); every state agrees with transformers' GemmaModel.
+The two differ in three places, which `FAMILIES` lists. Attribute names are the Hugging Face
+checkpoint's without the `model.` prefix. B batch, S tokens, D width. Gemma (arXiv:2403.08295),
+Llama 2 (arXiv:2307.09288); every state agrees with transformers' GemmaModel and LlamaModel.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -32,9 +34,29 @@ class Attention(Protocol):
 
 
 @dataclass(frozen=True)
-class GemmaConfig:
-    """Sizes of a Gemma-1 decoder. Raises ValueError for sizes that do not fit together."""
+class Family:
+    """What one family of decoders does its own way.
 
+    norm_offset is added to a norm's stored weight. scales_embeddings: by the square root of D.
+    """
+
+    name: str
+    activation: Callable[[Tensor], Tensor]
+    norm_offset: float
+    scales_embeddings: bool
+
+
+FAMILIES = {
+    "gemma": Family("Gemma-1", partial(F.gelu, approximate="tanh"), 1.0, True),
+    "llama": Family("LLaMA-2", F.silu, 0.0, False),
+}
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Family (a key of FAMILIES) and sizes of a decoder. Raises ValueError if they do not fit."""
+
+    family: str
     vocab_size: int
     hidden_size: int
     intermediate_size: int
@@ -48,23 +70,30 @@ class GemmaConfig:
     def __post_init__(self) -> None:
         if self.kv_heads < 1 or self.heads % self.kv_heads:
             raise ValueError(
-                f"Gemma needs heads to be a multiple of kv_heads, got {self.heads}, {self.kv_heads}"
+                "The text encoder's heads must be a multiple of its kv_heads, got "
+                f"{self.heads} and {self.kv_heads}"
             )
         if self.head_dim < 2 or self.head_dim % 2:
-            raise ValueError(f"Gemma rotates pairs, so head_dim must be even, got {self.head_dim}")
+            raise ValueError(
+                f"The text encoder rotates pairs, so head_dim must be even, got {self.head_dim}"
+            )
+
+    @property
+    def norm_offset(self) -> float:
+        return FAMILIES[self.family].norm_offset
 
 
-class Gemma(nn.Module):
-    """The decoder stack of Gemma-1, on layers and an attention that a host may hand in.
+class Decoder(nn.Module):
+    """The decoder stack, on layers and an attention that a host may hand in.
 
-    ops: source of Linear and Embedding. norm: class built as norm(size, eps=, device=, dtype=);
-    a host whose layers cast weights at use subclasses RMSNorm. Activations keep the dtype of the
-    embeddings, so weights of another dtype need such layers.
+    ops: source of Linear and Embedding. norm: class built as norm(size, eps=, offset=, device=,
+    dtype=); a host whose layers cast weights at use subclasses RMSNorm. Activations keep the dtype
+    of the embeddings, so weights of another dtype need such layers.
     """
 
     def __init__(
         self,
-        config: GemmaConfig,
+        config: DecoderConfig,
         *,
         ops: Layers = nn,
         attention: Attention | None = None,
@@ -81,7 +110,9 @@ class Gemma(nn.Module):
             DecoderLayer(config, ops, attention or scaled_dot_product_attention, norm, **where)
             for _ in range(config.layers)
         )
-        self.norm = norm(config.hidden_size, eps=config.norm_eps, **where)
+        self.norm = norm(
+            config.hidden_size, eps=config.norm_eps, offset=config.norm_offset, **where
+        )
 
     def forward(
         self,
@@ -98,12 +129,12 @@ class Gemma(nn.Module):
         embeds (B, S, D) as `embed` returns them. attention_mask (B, S): non-zero marks a token.
         """
         if (input_ids is None) == (embeds is None):
-            raise ValueError("Gemma takes either input_ids or embeds, and exactly one of them")
+            raise ValueError("A decoder takes either input_ids or embeds, and exactly one of them")
         embeds = self.embed(input_ids) if embeds is None else embeds
         return self.hidden_states(embeds, attention_mask, (hidden_state,))[0]
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """Token embeddings (B, S, D), before the sqrt(D) that the decoder multiplies them by."""
+        """Token embeddings (B, S, D), before a sqrt(D) that the decoder may multiply by."""
         return self.embed_tokens(input_ids)
 
     def hidden_states(
@@ -111,7 +142,8 @@ class Gemma(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Several hidden states of one run, in the order asked; numbering as in `forward`."""
         wanted = [self._position(index) for index in indices]
-        x = embeds * self.config.hidden_size**0.5
+        scaled = FAMILIES[self.config.family].scales_embeddings
+        x = embeds * self.config.hidden_size**0.5 if scaled else embeds
         mask = causal_mask(x, attention_mask)
         rotation = rotation_table(
             x.shape[1], self.config.head_dim, theta=self.config.rope_theta, device=x.device
@@ -128,8 +160,8 @@ class Gemma(nn.Module):
         count = self.config.layers + 1
         if not -count <= index < count:
             raise ValueError(
-                f"hidden state {index} does not exist: a Gemma of {self.config.layers} layers has "
-                f"{count}, so choose from {-count} (embeddings) to -1 (output)"
+                f"hidden state {index} does not exist: a decoder of {self.config.layers} layers "
+                f"has {count}, so choose from {-count} (embeddings) to -1 (output)"
             )
         return index % count
 
@@ -139,7 +171,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(
         self,
-        config: GemmaConfig,
+        config: DecoderConfig,
         ops: Layers,
         attention: Attention,
         norm: "type[RMSNorm]",
@@ -150,8 +182,9 @@ class DecoderLayer(nn.Module):
         where = {"device": device, "dtype": dtype}
         self.self_attn = SelfAttention(config, ops, attention, **where)
         self.mlp = FeedForward(config, ops, **where)
-        self.input_layernorm = norm(config.hidden_size, eps=config.norm_eps, **where)
-        self.post_attention_layernorm = norm(config.hidden_size, eps=config.norm_eps, **where)
+        make_norm = partial(norm, config.hidden_size, eps=config.norm_eps, **where)
+        self.input_layernorm = make_norm(offset=config.norm_offset)
+        self.post_attention_layernorm = make_norm(offset=config.norm_offset)
 
     def forward(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), mask, rotation)
@@ -163,7 +196,7 @@ class SelfAttention(nn.Module):
 
     def __init__(
         self,
-        config: GemmaConfig,
+        config: DecoderConfig,
         ops: Layers,
         attention: Attention,
         device: torch.device | str | None = None,
@@ -191,51 +224,53 @@ class SelfAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GeGLU with the tanh approximation of GELU."""
+    """A gated feed-forward: GeGLU (tanh approximation) in Gemma, SwiGLU in LLaMA."""
 
     def __init__(
         self,
-        config: GemmaConfig,
+        config: DecoderConfig,
         ops: Layers,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         bare = {"bias": False, "device": device, "dtype": dtype}
+        self.activation = FAMILIES[config.family].activation
         self.gate_proj = ops.Linear(config.hidden_size, config.intermediate_size, **bare)
         self.up_proj = ops.Linear(config.hidden_size, config.intermediate_size, **bare)
         self.down_proj = ops.Linear(config.intermediate_size, config.hidden_size, **bare)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
+        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
 
 
 class RMSNorm(nn.Module):
-    """Gemma's RMS norm: the stored weight is the scale minus one."""
+    """An RMS norm whose scale is stored less `offset`: 1 in Gemma, 0 in LLaMA."""
 
     def __init__(
         self,
         size: int,
         *,
         eps: float,
+        offset: float,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.zeros(size, device=device, dtype=dtype))
+        self.eps, self.offset = eps, offset
+        self.weight = nn.Parameter(torch.full((size,), 1 - offset, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
+        return rms_norm(x, self.weight, self.eps, self.offset)
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / rms(x) * (1 + weight) over the last axis, in x's dtype; weight may be of any dtype.
+def rms_norm(x: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
+    """x / rms(x) * (offset + weight) over the last axis, in x's dtype; weight may be of any dtype.
 
     All in float32 and rounded once: in bfloat16, 1 + weight would lose weights below 0.004.
     """
     x32 = x.float()
-    scale = 1 + weight.to(device=x.device, dtype=torch.float32)
+    scale = offset + weight.to(device=x.device, dtype=torch.float32)
     return (x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + eps) * scale).to(x.dtype)
 
 
