@@ -93,7 +93,7 @@ class CastingHeadGate(HeadGate, comfy.ops.CastWeightBiasOp):
 class CastingRMSNorm(decoder.RMSNorm, comfy.ops.CastWeightBiasOp):
     """A decoder's norm with its weight under the host's care.
 
-    Cast to float32, since Gemma's norm adds one to the weight.
+    Kept and used in float32: Gemma's adds one to the weight, and 8 bits would lose much of it.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class CastingRMSNorm(decoder.RMSNorm, comfy.ops.CastWeightBiasOp):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(size, eps=eps, offset=offset, device=device, dtype=dtype)
+        super().__init__(size, eps=eps, offset=offset, device=device, dtype=torch.float32)
         self.bias = None
 
     def forward(self, x: Tensor) -> Tensor:

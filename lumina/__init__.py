@@ -25,6 +25,9 @@ wrong_models  which other model a file holds
 key_names     the released names of weights, and the other spellings
 checkpoints   the architecture read from weights, strictness, loading
 text_checkpoints  the same for the text encoders
+streams       the tensors of a weights file in pieces, for files larger than memory
+text_folders  what in a Hugging Face folder makes up a text encoder
+packing       such a folder as one file; also a command
 
 Convention everywhere: time t runs from 0 (noise) to 1 (picture); the network predicts the
 velocity, picture minus noise.

@@ -72,10 +72,10 @@ def _is_text(head: bytes) -> bool:
 
 def _broken_safetensors(file: BinaryIO, head: bytes, size: int) -> str | None:
     """8 bytes of header length, a JSON header, the tensors' bytes with nothing after them."""
-    if head.startswith((b"PK\x03\x04", b"\x80")):
-        return "is a torch file under a safetensors name. Rename it to end in .pth."
     length = int.from_bytes(head[:8], "little")
-    if head[8:9] != b"{":
+    if head[8:9] != b"{":  # looked at first: a header's length may begin like a torch file
+        if head.startswith((b"PK\x03\x04", b"\x80")):
+            return "is a torch file under a safetensors name. Rename it to end in .pth."
         return "is not a safetensors file, or its beginning is damaged. Download it again."
     if 8 + length > size:
         return f"is cut short: {size:,} bytes, less than its header alone. Download it again."

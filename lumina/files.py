@@ -145,7 +145,8 @@ def _stem(name: str) -> str:
     """A model's name without format and shard number, the same for all its files."""
     name = name.removesuffix(INDEX)
     shard = _SHARD.fullmatch(name)
-    return shard["stem"] if shard else PurePath(name).stem
+    stem = shard["stem"] if shard else PurePath(name).stem
+    return stem.removeprefix("pytorch_")  # pytorch_model.bin is model.safetensors in torch's format
 
 
 def _part_names(path: Path) -> list[str]:

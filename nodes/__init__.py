@@ -3,13 +3,14 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..host.model_folders import register_demo_models
-from . import guidance, load, sampling, settings
+from . import guidance, load, packing, sampling, settings
 
 NODES: list[type[io.ComfyNode]] = [
     *load.NODES,
     *sampling.NODES,
     *settings.NODES,
     *guidance.NODES,
+    *packing.NODES,
 ]
 
 

@@ -125,6 +125,11 @@ def test_text_encoder_folder_of_a_pipeline_can_be_asked_for(tmp_path):
     assert found == [tmp_path / "text_encoder" / "model.safetensors"]
 
 
+def test_both_formats_of_a_hugging_face_model_are_one(tmp_path):
+    touch(tmp_path, "pytorch_model.bin", "model.safetensors")
+    assert names(files.shard_paths(tmp_path)) == ["model.safetensors"]
+
+
 @pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "..\\secret.pth", ".."])
 def test_index_that_points_outside_its_folder_is_refused(tmp_path, name):
     index = tmp_path / "model.safetensors.index.json"
@@ -163,6 +168,12 @@ def test_what_was_downloaded_instead_of_safetensors_is_said(tmp_path, content, s
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"(?s)^lumina\.safetensors.*{said}"):
         files.read_file(path)
+
+
+def test_a_header_as_long_as_a_torch_file_begins_is_no_torch_file(tmp_path):
+    path, length = tmp_path / "model.safetensors", 0x80
+    path.write_bytes(length.to_bytes(8, "little") + b"{}".ljust(length))
+    assert explain_unreadable(path) is None
 
 
 @pytest.mark.parametrize(

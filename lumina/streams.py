@@ -1,0 +1,132 @@
+"""Weights files as streams: the tensors of a file, one after another, in pieces of bounded size.
+
+For files larger than memory. Safetensors (github.com/huggingface/safetensors, "Format") are read
+piece by piece; torch files are mapped from disk, by the same rules as `files.read_file`.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import safetensors
+import torch
+from torch import Tensor
+
+from .broken_files import SAFETENSORS
+from .files import read_file
+
+PIECE = 4 * 2**20  # bytes; larger ones leave the processor's cache and are slower
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+TYPE_NAMES = {dtype: name for name, dtype in FLOATS.items()} | {
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+Pieces = Iterator[tuple[str, memoryview]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor as a safetensors header describes it; size in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    size: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The tensors of one file. read(names): (name, its next bytes) until all are read.
+
+    The bytes are good until the next are asked for.
+    """
+
+    entries: Mapping[str, Entry]
+    read: Callable[[Collection[str]], Pieces]
+
+
+def open_shard(path: Path) -> Shard:
+    """A weights file, its header read. Raises ValueError as `files.read_file` does."""
+    return _open_safetensors(path) if path.suffix.lower() in SAFETENSORS else _open_pickled(path)
+
+
+def bytes_as_shard(name: str, content: bytes) -> Shard:
+    """Any bytes as the one tensor of a file."""
+    entry = Entry("U8", (len(content),), len(content))
+    return Shard({name: entry}, lambda names: ((name, memoryview(content)) for name in names))
+
+
+def _open_safetensors(path: Path) -> Shard:
+    try:
+        with safetensors.safe_open(path, framework="pt"):
+            pass  # it has checked that types, shapes and places agree
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{path.name} has a damaged header: {error}. Download it again."
+        ) from error
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    entries, begins = {}, {}
+    for name, said in header.items():
+        begin, end = said["data_offsets"]
+        entries[name] = Entry(said["dtype"], tuple(said["shape"]), end - begin)
+        begins[name] = 8 + length + begin
+    return Shard(entries, partial(_read_safetensors, path, entries, begins))
+
+
+def _read_safetensors(
+    path: Path, entries: Mapping[str, Entry], begins: Mapping[str, int], names: Collection[str]
+) -> Pieces:
+    # Read and not mapped: mapped pages count as this process's memory until others need it.
+    buffer = memoryview(bytearray(PIECE))
+    with path.open("rb") as file:
+        for name in sorted(names, key=begins.__getitem__):
+            file.seek(begins[name])
+            for start in range(0, entries[name].size, PIECE):
+                piece = buffer[: min(PIECE, entries[name].size - start)]
+                if file.readinto(piece) < len(piece):
+                    raise ValueError(f"{path.name} became shorter while it was read.")
+                yield name, piece
+
+
+def _open_pickled(path: Path) -> Shard:
+    entries = {}
+    for name, tensor in read_file(path).items():
+        if tensor.dtype not in TYPE_NAMES or tensor.layout is not torch.strided:
+            raise ValueError(
+                f'"{name}" in {path.name} is {tensor.dtype}, {tensor.layout}, which safetensors '
+                "cannot hold."
+            )
+        entries[name] = Entry(TYPE_NAMES[tensor.dtype], tuple(tensor.shape), tensor.nbytes)
+    return Shard(entries, partial(_read_pickled, path))
+
+
+def _read_pickled(path: Path, names: Collection[str]) -> Pieces:
+    tensors = read_file(path)  # once more, so that only one shard is open at a time
+    for name in names:
+        for piece in _in_pieces(tensors[name].detach()):
+            yield name, memoryview(piece.view(torch.uint8).numpy())
+
+
+def _in_pieces(tensor: Tensor) -> Iterator[Tensor]:
+    """All numbers of a tensor, also of a view with holes, in order: flat, PIECE bytes at most."""
+    if tensor.numel() == 0:
+        return
+    if tensor.is_contiguous() or tensor.nbytes <= PIECE:
+        dense = tensor.contiguous()
+        flat = dense.as_strided((dense.numel(),), (1,))  # view keeps a single number's stride
+        yield from flat.split(PIECE // tensor.itemsize)
+        return
+    rows = PIECE // tensor[0].nbytes
+    for part in tensor.split(rows) if rows else tensor.unbind():
+        yield from _in_pieces(part)
