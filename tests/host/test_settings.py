@@ -87,8 +87,18 @@ def test_method_reaches_every_step(model, method):
     assert not torch.allclose(found, ksampler(model), atol=0.05)
 
 
-def test_auto_is_time_aware(model):
-    assert torch.equal(ksampler(resolved(model)), ksampler(resolved(model, "time_aware")))
+@pytest.mark.parametrize(
+    "trained, method",
+    [(64, ("watershed", 0.95)), (496, ("watershed", 0.95)), (512, ("time_aware",))],
+)
+def test_auto_depends_on_the_trained_size(model, trained, method):
+    def chosen(model):
+        return model.model_options["transformer_options"]["lumina_next"].resolution
+
+    own = dict(zip(("method", "watershed"), method, strict=False))
+    assert chosen(resolved(model, trained=trained)) == chosen(
+        resolved(model, trained=trained, **own)
+    )
 
 
 @pytest.mark.parametrize("trained", [128, 256])
