@@ -26,6 +26,7 @@ PYTHON = VENV / "bin" / "python"
 HOSTS = ROOT / ".host"
 CONSTRAINTS = ROOT / "demo" / "constraints.txt"
 TEST_REQUIREMENTS = ROOT / "tests" / "requirements.txt"
+OLDEST_TRANSFORMERS = ROOT / "tests" / "oldest-transformers.txt"
 BROWSER = ROOT / "tests" / "browser"
 
 HOST_VERSION = "0.30.0"
@@ -72,6 +73,7 @@ def prepare_python(level: str) -> None:
     install("host", ["torch"], requirements)
     if level == "development":
         install("development", [], [*requirements, TEST_REQUIREMENTS])
+        install_aside(OLDEST_TRANSFORMERS)
 
 
 def is_usable() -> bool:
@@ -162,7 +164,7 @@ def unpack_host(archive: Path, into: Path) -> Path:
 def install(level: str, packages: list[str], requirements: list[Path]) -> None:
     """pip-install packages and requirement lists, unless the level's stamp says it is done."""
     stamp = VENV / f"{level}.stamp"
-    digest = digest_of([CONSTRAINTS, *requirements], (VENV / "pyvenv.cfg").read_text())
+    digest = python_digest_of([CONSTRAINTS, *requirements])
     if is_stamped(stamp, digest):
         return
     stamp.unlink(missing_ok=True)
@@ -180,6 +182,35 @@ def install(level: str, packages: list[str], requirements: list[Path]) -> None:
     cut_off().unlink()
     repair_cuda_builds()
     write_stamp(stamp, digest)
+
+
+def install_aside(requirements: Path) -> None:
+    """pip-install a list into `aside`, where it is complete whenever it is there."""
+    folder, digest = aside(requirements), python_digest_of([requirements])
+    stamp = folder / "aside.stamp"
+    if is_stamped(stamp, digest):
+        return
+    say(f"Installing {requirements.stem} into {shown(folder)}")
+    with tempfile.TemporaryDirectory(dir=HOSTS, prefix="scratch-") as scratch:
+        fresh = Path(scratch) / "fresh"
+        # Without dependencies: all others are those of .venv itself.
+        run(
+            *(PYTHON, "-m", "pip", "install", "--quiet", "--no-deps"),
+            *("--target", fresh, "-r", requirements),
+        )
+        write_stamp(fresh / stamp.name, digest)
+        if folder.exists():
+            folder.rename(Path(scratch) / "outdated")
+        fresh.rename(folder)
+
+
+def aside(requirements: Path) -> Path:
+    """A folder of packages in other versions than .venv's, to be put on PYTHONPATH."""
+    return VENV / requirements.stem
+
+
+def python_digest_of(files: list[Path]) -> str:
+    return digest_of(files, (VENV / "pyvenv.cfg").read_text())
 
 
 def digest_of(files: list[Path], python: str) -> str:

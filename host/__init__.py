@@ -8,8 +8,15 @@ model           Next-DiT as the host's BaseModel: time, sign, conditioning, patc
 guidance        which channels cfg acts on, when, and within which bounds
 sampling        KSampler's way of running a model, on lumina's schedules and solvers
 model_folders   what the dropdowns list, and where on disk a name leads
-notices         warnings, in the log and on the running node
-tokenizer       Gemma's tokenizer, from the file that travels with the weights
-text_encoder    Gemma as the host's CLIP
+notices         what a node says, in the log and on the running node
+encoder_rules   how each family of text encoders reads a prompt; one table
+tokenizer_files vocabularies, found and opened
+tokenizer       prompts as tokens, in the host's notation
+prompts         a batch of prompts as one CONDITIONING, and what is said about them
+text_encoder    text encoders as the host's CLIP; the decoder is one
+t5_encoder      T5 on the host's own network
+generation      text written by the decoder, for the host's "Generate Text"
+encoders        weights -> which text encoder; one reader for each family
+packing         a text encoder's folder -> one file
 loading         a name in a dropdown -> MODEL, CLIP
 """

@@ -59,13 +59,15 @@ def check_latent(latent: Tensor, channels: int) -> None:
 
 
 TEXT_ENCODERS = {
+    512: "T5-Small",
     768: "CLIP-L, or T5-Base",
     1024: "T5-Large, or OpenCLIP-H",
-    2048: "Gemma-2B",
+    2048: "Gemma-2B, or T5-XL",
     2304: "Gemma-2 2B, the one of Lumina-Image 2.0",
     2560: "Gemma-3 4B, or Qwen3-4B",
     3072: "Gemma-7B",
     4096: "T5-XXL, or LLaMA-2-7B",
+    5120: "LLaMA-2-13B",
 }
 SDXL_POOLED_DIM = 1280
 

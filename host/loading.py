@@ -4,8 +4,9 @@ Objects made here can be rebuilt by the host from their arguments (`cached_patch
 torch.compile, hooks and several GPUs need when weights are streamed.
 """
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import comfy.latent_formats
@@ -16,19 +17,22 @@ import comfy.supported_models_base
 import comfy.utils
 import folder_paths
 import torch
+from comfy.cli_args import args
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ..lumina import checkpoints, key_names, text_checkpoints
+from ..lumina import checkpoints, key_names
 from ..lumina.broken_files import SAFETENSORS, explain_unreadable
-from ..lumina.decoder import Decoder, DecoderConfig
 from ..lumina.files import read_file
+from .encoder_rules import RULES
+from .encoders import recognise
 from .guidance import Guidance
 from .model import LuminaNextConfig
-from .model_folders import MODELS, TEXT_ENCODERS, Shelf, header, locate, parts
+from .model_folders import MODELS, TEXT_ENCODERS, Shelf, header, locate, parts, signature
 from .text_encoder import HostTextEncoder
-from .tokenizer import NAME, HostTokenizer, open_tokenizer
+from .tokenizer import HostTokenizer
+from .tokenizer_files import FORMS, check_tokenizer, open_tokenizer
 
 WEIGHT_DTYPES: dict[str, dict[str, object]] = {
     "default": {},
@@ -102,7 +106,18 @@ def _trained_size_px(path: Path, metadata: Metadata) -> int:
 def _folder_config(shelf: Shelf, path: Path) -> dict[str, object]:
     """The config.json beside the weights of a Hugging Face folder; empty without one."""
     file = parts(shelf, path)[0].parent / "config.json"
-    return json.loads(file.read_text("utf-8")) if path.is_dir() and file.is_file() else {}
+    is_there = path.is_dir() and file.is_file()
+    return _parsed(file.read_bytes(), f"config.json in {file.parent.name}") if is_there else {}
+
+
+def _parsed(text: str | bytes, source: str) -> dict[str, object]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{source} is damaged. Download it again.")
+    return found
 
 
 def _build_model(
@@ -119,7 +134,14 @@ def _build_model(
     patcher = _patcher_class(disable_dynamic)(model, load_device, offload_device)
     if not management.is_device_cpu(offload_device):
         model.to(offload_device)
-    model.load_model_weights(weights, "", assign=patcher.is_dynamic())
+    assign = patcher.is_dynamic()
+    if management.is_device_cpu(load_device) and not config.quant_config:
+        # Where they are computed with, they stay mapped from the file: copies would be a second
+        # set of them in memory.
+        assign = True
+        if "dtype" in model_options or config.manual_cast_dtype is None:
+            weights = {key: weight.to(model.get_dtype()) for key, weight in weights.items()}
+    model.load_model_weights(weights, "", assign=assign)
     return patcher
 
 
@@ -135,11 +157,14 @@ def _choose_dtypes(
     """In which dtype the weights are kept and computed with, as the host's own loader decides."""
     management, supported = comfy.model_management, config.supported_inference_dtypes
     config.quant_config = comfy.utils.detect_layer_quantization(weights, "")
+    stored = None if config.quant_config else comfy.utils.weight_dtype(weights)
     dtype = model_options.get("dtype") or management.unet_dtype(
         model_params=comfy.utils.calculate_parameters(weights),
         supported_dtypes=supported,
-        weight_dtype=None if config.quant_config else comfy.utils.weight_dtype(weights),
+        weight_dtype=stored,
     )
+    if management.is_device_cpu(device) and dtype == torch.float32 and not args.fp32_unet:
+        dtype = stored or dtype  # widened at use: in memory it would double what is loaded
     manual_cast = management.unet_manual_cast(
         None if config.quant_config else dtype, device, supported
     )
@@ -163,19 +188,24 @@ def load_text_encoder_file(path: str, options: Options, disable_dynamic: bool = 
     source = Path(path).name
     weights, metadata = read(TEXT_ENCODERS, Path(path))
     weights, _ = comfy.utils.convert_old_quants(_text_weights(weights), "", dict(metadata))
-    stated = _stated(Path(path), metadata)
-    native = text_checkpoints.to_native(weights, stated, source=source)
-    config = text_checkpoints.decoder_config(native, stated)
-    tokens = open_tokenizer(parts(TEXT_ENCODERS, Path(path))[0], weights, config.vocab_size)
-    _check_shapes(native, config, source)
+    stated = _stated(Path(path), weights, metadata)
+    encoder = recognise(weights, stated, source=source)
+    file = parts(TEXT_ENCODERS, Path(path))[0]
+    tokens = open_tokenizer(file, weights, encoder.vocabulary, encoder.rules)
+    rules, native = encoder.rules_with(tokens), _as_asked(encoder.weights, options)
     target = comfy.supported_models_base.ClipTarget(HostTokenizer, HostTextEncoder)
-    target.params = {"config": config}
+    target.params = {"network": encoder.network, "sizes": encoder.sizes, "rules": rules}
     clip = CLIP(
         target,
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
-        tokenizer_data={"tokens": tokens, "width": config.hidden_size},
+        tokenizer_data={
+            "tokens": tokens,
+            "rules": rules,
+            "width": encoder.width,
+            "saved": _as_tensor(stated),
+        },
         parameters=comfy.utils.calculate_parameters(native),
-        state_dict=[{f"model.{key}": tensor for key, tensor in native.items()}],
+        state_dict=[native],
         model_options={**_text_options(native), **options},
         disable_dynamic=disable_dynamic,
     )
@@ -190,15 +220,11 @@ def load_text_encoder_patcher(
     return load_text_encoder_file(path, options, disable_dynamic).patcher
 
 
-def _check_shapes(native: Weights, config: DecoderConfig, source: str) -> None:
-    """Raise ValueError for a tensor that does not fit; the host may take it and fail much later."""
-    for key, example in Decoder(config, device="meta").state_dict().items():
-        is_packed = native[key].dtype == torch.uint8
-        if native[key].shape != example.shape and not is_packed:
-            raise ValueError(
-                f'{source} does not fit together: "{key}" is {tuple(native[key].shape)} where the '
-                f"rest of the file asks for {tuple(example.shape)}. Download it again."
-            )
+def _as_asked(weights: dict[str, Tensor], options: Options) -> dict[str, Tensor]:
+    """In the type that `options` ask for, if any. Vectors, such as norms, are small and stay."""
+    if "dtype" not in options:
+        return weights
+    return {k: w.to(options["dtype"]) if w.ndim > 1 else w for k, w in weights.items()}
 
 
 def _text_options(native: Weights) -> dict[str, object]:
@@ -210,9 +236,20 @@ def _text_options(native: Weights) -> dict[str, object]:
     return {} if dtype == torch.float32 else {"dtype": dtype}
 
 
-def _stated(path: Path, metadata: Metadata) -> dict[str, object]:
-    """What a text encoder says about itself: its folder's config.json, or its file's metadata."""
-    return json.loads(metadata.get("config", "{}")) | _folder_config(TEXT_ENCODERS, path)
+CONFIG = "text_encoder_config"  # config.json as a tensor: the host's savers keep no metadata
+
+
+def _stated(path: Path, weights: Weights, metadata: Metadata) -> dict[str, object]:
+    """What a text encoder says about itself: the config.json in its folder, or in its file."""
+    said = _parsed(metadata.get("config", "{}"), f'"config" in the metadata of {path.name}')
+    if CONFIG in weights:
+        said |= _parsed(weights[CONFIG].numpy().tobytes(), f'"{CONFIG}" in {path.name}')
+    return said | _folder_config(TEXT_ENCODERS, path)
+
+
+def _as_tensor(stated: Mapping[str, object]) -> dict[str, Tensor]:
+    text = bytearray(json.dumps(stated).encode())
+    return {CONFIG: torch.frombuffer(text, dtype=torch.uint8)} if stated else {}
 
 
 def _text_weights(weights: Weights) -> dict[str, Tensor]:
@@ -224,11 +261,17 @@ def _text_weights(weights: Weights) -> dict[str, Tensor]:
             for key, tensor in weights.items()
             if key.startswith(saved)
         }
+    names = tuple(f"{rules.name}." for rules in RULES.values())
     return {
-        key.removeprefix(f"{NAME}.").removeprefix("transformer."): tensor
+        _without(("transformer.",), _without(names, key)): tensor
         for key, tensor in weights.items()
         if not key.endswith("logit_scale")
     }
+
+
+def _without(prefixes: Iterable[str], key: str) -> str:
+    found = next(filter(key.startswith, prefixes), "")
+    return key.removeprefix(found)
 
 
 def _with_quantisation(native: Weights, metadata: Metadata, prefix: str) -> dict[str, Tensor]:
@@ -260,26 +303,43 @@ def read(shelf: Shelf, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def explain_unusable(shelf: Shelf, name: str) -> str | None:
-    """What is wrong with a model on disk, from its files' headers alone; None if nothing."""
+    """What is wrong with a model on disk, as far as headers and tokenizer tell; None if nothing."""
     try:
-        files = parts(shelf, locate(shelf, name))
+        return _explain_unusable(shelf, name, tuple(signature(shelf, name)))
+    except (ValueError, FileNotFoundError) as error:
+        return str(error)
+
+
+# Asked at every job for each loader, and a large vocabulary takes a second to read.
+@functools.lru_cache(maxsize=32)
+def _explain_unusable(shelf: Shelf, name: str, state: tuple) -> str | None:
+    try:
+        path = locate(shelf, name)
+        files = parts(shelf, path)
         problem = next(filter(None, map(explain_unreadable, files)), None)
         if problem is None:
-            _check_headers(shelf, name, [header(file) for file in files])
+            headers = [header(file, whole=(*FORMS, CONFIG)) for file in files]
+            _check_headers(shelf, path, name, headers)
         return problem
     except (ValueError, FileNotFoundError) as error:
         return str(error)
 
 
-def _check_headers(shelf: Shelf, name: str, headers: list[dict[str, Tensor]]) -> None:
+def _check_headers(
+    shelf: Shelf, path: Path, name: str, headers: list[tuple[Weights, Metadata]]
+) -> None:
     union: dict[str, Tensor] = {}
-    for weights in headers:
+    metadata: dict[str, str] = {}
+    for weights, found in headers:
         union.update(weights)
-    if not all(headers) or len(union) < sum(map(len, headers)):
+        metadata.update(found)
+    sizes = [len(weights) for weights, _ in headers]
+    if not all(sizes) or len(union) < sum(sizes):
         return  # torch files and parts to be joined must be read to know
     if shelf is TEXT_ENCODERS:
-        stated = _stated(locate(shelf, name), {})
-        text_checkpoints.to_native(_text_weights(union), stated, source=name)
+        weights = _text_weights(union)
+        encoder = recognise(weights, _stated(path, weights, metadata), source=name)
+        check_tokenizer(parts(shelf, path)[0], weights, encoder.vocabulary, encoder.rules)
         return
     prefix = key_names.prefix_of(union, name)
     once: dict[str, str] = {}

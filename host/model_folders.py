@@ -7,6 +7,7 @@ with the weights: the model and the text encoder are then found inside it.
 
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,20 +119,28 @@ def parts(shelf: Shelf, path: Path) -> list[Path]:
 def signature(shelf: Shelf, name: str) -> list[tuple[str, int, int]]:
     """Changes whenever a file of the model does: names, times and sizes."""
     files = parts(shelf, locate(shelf, name))
-    beside = {*files[0].parent.glob("*.json"), *files[0].parent.glob("*.model")}
+    folder = files[0].parent
+    tokenizers = folder.parent / "tokenizer"  # in a diffusers pipeline
+    beside = {path for home in (folder, tokenizers) for path in home.glob("*.json")}
+    beside |= {path for home in (folder, tokenizers) for path in home.glob("*.model")}
     states = [(file.name, file.stat()) for file in [*files, *sorted(beside)]]
     return [(file, state.st_mtime_ns, state.st_size) for file, state in states]
 
 
-def header(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file without their data: names and shapes, on device "meta".
+def header(file: Path, whole: Collection[str] = ()) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file without their data, on device "meta", and its metadata.
 
-    Of the types only bytes are told from the rest. Empty for other formats, which must be read.
+    Of the types only bytes are told from the rest. With their data come those whose name, or what
+    follows its last dot, is in `whole`. Empty for other formats, which must be read.
     """
     if file.suffix.lower() not in SAFETENSORS:
-        return {}
+        return {}, {}
     with safetensors.safe_open(file, framework="pt") as opened:
-        return {key: _without_data(opened.get_slice(key)) for key in opened.keys()}
+        tensors = {key: _without_data(opened.get_slice(key)) for key in opened.keys()}
+        for key in tensors:
+            if key.rpartition(".")[2] in whole:
+                tensors[key] = opened.get_tensor(key)
+        return tensors, opened.metadata() or {}
 
 
 def _without_data(piece: "safetensors.PySafeSlice") -> Tensor:

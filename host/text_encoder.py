@@ -1,24 +1,28 @@
-"""Gemma as ComfyUI's CLIP: the decoder of `lumina.decoder` on the host's layers.
+"""Text encoders as ComfyUI's CLIP; the decoder of `lumina.decoder` on the host's layers is one.
 
-"CLIP Text Encode" then gives the last hidden state but one and the mask of its tokens, with the
-host's prompt weights, embeddings, LoRA and memory management.
+"CLIP Text Encode" then gives the hidden state that the encoder's `Rules` name and the mask of its
+tokens, with the host's prompt weights, embeddings, LoRA and memory management.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import comfy.model_management
 import comfy.sd1_clip
 import torch
 from torch import Tensor, nn
 
 from ..lumina.decoder import Decoder, DecoderConfig
-from ..lumina.prompt import HIDDEN_STATE
 from .attention import CastingRMSNorm, text_attention
-from .tokenizer import BEGIN, NAME, PAD
+from .encoder_rules import Rules
+from .generation import WritesText
 
 
-class HostGemma(nn.Module):
-    """Gemma in the form that the host's SDClipModel drives."""
+class HostDecoder(nn.Module):
+    """Gemma or LLaMA in the form that the host's SDClipModel drives.
+
+    sizes: fields of a DecoderConfig, and whatever the host adds to them.
+    """
 
     def __init__(
         self,
@@ -58,19 +62,33 @@ class HostGemma(nn.Module):
         intermediate_output: a number as in transformers' `hidden_states`; None is the output.
         A list of them, or "all", is stacked along a new second axis.
         """
-        wanted = -1 if intermediate_output is None else intermediate_output
-        if wanted == "all":
-            wanted = list(range(self.num_layers))
-        if isinstance(wanted, list):
-            states = self.model.hidden_states(embeds, attention_mask, wanted)
-            out = torch.stack(states, dim=1)
-        else:
-            out = self.model(embeds=embeds, attention_mask=attention_mask, hidden_state=wanted)
-        return out, out
+
+        def states(numbers: list[int]) -> Sequence[Tensor]:
+            return self.model.hidden_states(embeds, attention_mask, numbers)
+
+        return as_host_expects(intermediate_output, self.num_layers, states)
 
 
-class GemmaEncoder(comfy.sd1_clip.SDClipModel):
-    """What SDClipModel adds: tokens and embeddings mixed, masks, prompt weights, layer choice."""
+def as_host_expects(
+    wanted: int | list[int] | str | None,
+    count: int,
+    states: Callable[[list[int]], Sequence[Tensor]],
+) -> tuple[Tensor, Tensor]:
+    """What a network of `count` hidden states returns to SDClipModel, as `HostDecoder.forward`."""
+    if wanted == "all":
+        wanted = list(range(count))
+    if isinstance(wanted, list):
+        out = torch.stack(tuple(states(wanted)), dim=1)
+    else:
+        (out,) = states([-1 if wanted is None else wanted])
+    return out, out
+
+
+class TextEncoder(WritesText, comfy.sd1_clip.SDClipModel):
+    """What SDClipModel adds: tokens and embeddings mixed, masks, prompt weights, layer choice.
+
+    network: built as network(sizes, dtype, device, operations) and called as `HostDecoder` is.
+    """
 
     def __init__(
         self,
@@ -78,21 +96,34 @@ class GemmaEncoder(comfy.sd1_clip.SDClipModel):
         dtype: torch.dtype | None = None,
         model_options: Mapping[str, object] | None = None,
         *,
-        config: DecoderConfig,
+        network: type[nn.Module],
+        sizes: Mapping[str, object],
+        rules: Rules,
     ) -> None:
         super().__init__(
             device=device,
             dtype=dtype,
-            model_class=HostGemma,
-            textmodel_json_config=dataclasses.asdict(config),
+            model_class=network,
+            textmodel_json_config=dict(sizes),
             layer="hidden",
-            layer_idx=HIDDEN_STATE,
+            layer_idx=rules.hidden_state,
             layer_norm_hidden_state=False,
-            special_tokens={"start": BEGIN, "pad": PAD},
+            special_tokens=rules.special_tokens,
             enable_attention_masks=True,
             return_attention_masks=True,
             model_options=dict(model_options or {}),
         )
+        management = comfy.model_management
+        device = (model_options or {}).get("load_device", management.text_encoder_device())
+        self.computes_on_cpu = management.is_device_cpu(device)
+
+    def load_sd(self, sd: dict[str, Tensor]) -> tuple[list[str], list[str]]:
+        """Take the tensors of `sd`; returns the missing and the unexpected names."""
+        if self.computes_on_cpu:
+            # They stay mapped from the file, in its types, and are cast at use. Copies would be
+            # a second set of them in memory.
+            return self.transformer.load_state_dict(sd, strict=False, assign=True)
+        return super().load_sd(sd)
 
 
 class HostTextEncoder(comfy.sd1_clip.SD1ClipModel):
@@ -104,13 +135,17 @@ class HostTextEncoder(comfy.sd1_clip.SD1ClipModel):
         dtype: torch.dtype | None = None,
         model_options: Mapping[str, object] | None = None,
         *,
-        config: DecoderConfig,
+        network: type[nn.Module],
+        sizes: Mapping[str, object],
+        rules: Rules,
     ) -> None:
         super().__init__(
             device=device,
             dtype=dtype,
             model_options=dict(model_options or {}),
-            clip_model=GemmaEncoder,
-            name=NAME,
-            config=config,
+            clip_model=TextEncoder,
+            name=rules.name,
+            network=network,
+            sizes=sizes,
+            rules=rules,
         )

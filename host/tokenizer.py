@@ -1,154 +1,33 @@
-"""Gemma's tokenizer, in whichever form travels with the weights.
+"""Prompts as tokens, in the host's notation for weights and embeddings: (red:1.3), embedding:name.
 
-A SentencePiece model (`tokenizer.model`, or the tensor `spiece_model` inside a weights file) or the
-same vocabulary as Hugging Face's `tokenizer.json`. Captions follow the released code: begin token,
-text, no end token, at most 256 tokens in all.
+A text is tokenized as a whole and weights are put on its tokens afterwards, so that they never
+change which tokens there are. Around them go what `encoder_rules` says.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
-from typing import Protocol
 
 import comfy.sd1_clip
-import tokenizers
-import torch
-from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
+from comfy.sd1_clip import escape_important, token_weights, unescape_important
 from torch import Tensor
 
-from ..lumina.prompt import MAX_TOKENS
+from .encoder_rules import Rules
+from .generation import PromptsToContinue
 from .notices import warn
+from .tokenizer_files import Tokens
 
-NAME = "gemma_2b"
-BEGIN, PAD = 2, 0
-UNLIMITED = 99_999_999
-_SPACE_BEFORE_GROUP = re.compile(r"(?<!\s)(\s+)(\(+)")
+_EMBEDDING = re.compile(r"(?:\A|(?<=\s))embedding:")
 
-
-class Tokens(Protocol):
-    """A tokenizer as the host's SDTokenizer uses one, and as a checkpoint stores it."""
-
-    size: int
-
-    def __call__(self, text: str) -> dict[str, list[int]]: ...
-    def get_vocab(self) -> dict[str, int]: ...
-    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str: ...
-    def state_dict(self) -> dict[str, Tensor]: ...
+Token = tuple[int | Tensor, float, int]  # or an embedding's vector; its weight; its group
+Tell = Callable[[str], None]
 
 
-class SentencePieceTokens(SPieceTokenizer):
-    """Tokens of a serialized SentencePiece model: the host's tokenizer, begin token first."""
+class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
+    """Prompts, with the host's weights and embeddings, as the tokens of one text encoder.
 
-    def __init__(self, model: bytes) -> None:
-        super().__init__(model, add_bos=True, add_eos=False)
-
-    @property
-    def size(self) -> int:
-        return self.tokenizer.get_piece_size()
-
-    @property
-    def begin(self) -> int:
-        return self.tokenizer.bos_id()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"spiece_model": self.serialize_model()}
-
-
-@dataclass(frozen=True)
-class JsonTokens:
-    """Tokens of a Hugging Face `tokenizer.json`."""
-
-    model: bytes
-
-    @cached_property
-    def processor(self) -> tokenizers.Tokenizer:
-        processor = tokenizers.Tokenizer.from_buffer(self.model)
-        processor.no_truncation()
-        processor.no_padding()
-        return processor
-
-    @property
-    def size(self) -> int:
-        return self.processor.get_vocab_size()
-
-    @property
-    def begin(self) -> int | None:
-        return self.processor.token_to_id("<bos>")
-
-    def __call__(self, text: str) -> dict[str, list[int]]:
-        return {
-            "input_ids": [self.begin, *self.processor.encode(text, add_special_tokens=False).ids]
-        }
-
-    def get_vocab(self) -> dict[str, int]:
-        return self.processor.get_vocab()
-
-    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
-        return self.processor.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"tokenizer_json": torch.frombuffer(bytearray(self.model), dtype=torch.uint8)}
-
-
-FORMS = {"spiece_model": SentencePieceTokens, "tokenizer_json": JsonTokens}
-FILES = {"tokenizer.model": SentencePieceTokens, "tokenizer.json": JsonTokens}
-
-
-def open_tokenizer(file: Path, weights: Mapping[str, Tensor], vocabulary: int) -> Tokens:
-    """The tokenizer inside the weights of `file`, or the file of one beside it.
-
-    Raises ValueError if there is none, if it is not Gemma's, or if it knows more tokens than the
-    `vocabulary` that the model has embeddings for; the text says which file to put where.
-    """
-    form, model, source = _find(file, weights)
-    try:
-        tokens = form(model)
-        begin, size = tokens.begin, tokens.size
-    except Exception as error:  # both libraries raise bare exceptions for bytes they cannot read
-        raise ValueError(
-            f"{source} cannot be read as a tokenizer: {error}. Download it again."
-        ) from error
-    if begin != BEGIN:
-        raise ValueError(
-            f"{source} is not Gemma's tokenizer: its begin token is {begin}, not {BEGIN}. Use the "
-            "tokenizer.model or tokenizer.json of google/gemma-2b."
-        )
-    if size > vocabulary:
-        raise ValueError(
-            f"{source} knows {size:,} tokens, but {file.name} has embeddings for {vocabulary:,}: "
-            "they belong to different models. Use the tokenizer that came with the weights."
-        )
-    return tokens
-
-
-def _find(file: Path, weights: Mapping[str, Tensor]) -> tuple[type[Tokens], bytes, str]:
-    for key, form in FORMS.items():
-        if key in weights:
-            return form, weights[key].numpy().tobytes(), f'"{key}" in {file.name}'
-    for candidate, form in _candidates(file):
-        if candidate.is_file():
-            return form, candidate.read_bytes(), candidate.name
-    raise ValueError(
-        f"{file.name} comes without a tokenizer. Put tokenizer.model (4 MB) or tokenizer.json of "
-        f"google/gemma-2b beside it, into {file.parent.name}; where other models live there too, "
-        f"call it {file.stem}.tokenizer.model or {file.stem}.tokenizer.json."
-    )
-
-
-def _candidates(file: Path) -> list[tuple[Path, type[Tokens]]]:
-    # A file's own tokenizer first: its folder may hold the text encoders of several models.
-    own = [(file.with_name(f"{file.stem}.{name}"), form) for name, form in FILES.items()]
-    folders = [file.parent, file.parent.parent / "tokenizer"]  # the latter in a diffusers pipeline
-    return own + [(folder / name, form) for folder in folders for name, form in FILES.items()]
-
-
-class GemmaTokenizer(comfy.sd1_clip.SDTokenizer):
-    """Prompts, with the host's weights and embeddings, as Gemma's tokens.
-
-    tokenizer_data: {"tokens": Tokens, "width": features of an embedding}.
+    tokenizer_data: {"tokens": Tokens, "rules": Rules, "width": features of an embedding, "saved":
+    tensors for `state_dict`}.
     """
 
     def __init__(
@@ -157,44 +36,160 @@ class GemmaTokenizer(comfy.sd1_clip.SDTokenizer):
         tokenizer_data: Mapping[str, object] | None = None,
     ) -> None:
         tokenizer_data = tokenizer_data or {}
+        tokens: Tokens = tokenizer_data["tokens"]
+        self.rules: Rules = tokenizer_data["rules"]
+        self.saved: Mapping[str, Tensor] = tokenizer_data.get("saved", {})
         super().__init__(
-            tokenizer_data["tokens"],
+            tokens,
             tokenizer_class=SimpleNamespace(from_pretrained=lambda tokens: tokens),
             embedding_directory=embedding_directory,
             embedding_size=tokenizer_data["width"],
-            embedding_key=NAME,
+            embedding_key=self.rules.name,
+            has_start_token=False,  # of `tokens`, which add neither
             has_end_token=False,
+            start_token=self.rules.begin,
+            end_token=self.rules.end if self.rules.adds_end else None,
             pad_with_end=False,
-            pad_token=PAD,
+            pad_token=self.rules.pad,
             pad_to_max_length=False,
-            # The host would split longer prompts, and fail where the parts differ in length.
-            max_length=UNLIMITED,
-            min_length=1,
+            max_length=self.rules.limit,
             tokenizer_data=tokenizer_data,
         )
 
+    @property
+    def limit(self) -> int:
+        """How many tokens are read, begin and end included."""
+        return self.rules.limit
+
+    def count(self, text: str) -> int:
+        """How many tokens a prompt has before it is cut, begin and end included."""
+        return len(self._whole(text, is_weighted=True, tell=lambda remark: None))
+
+    def to_continue(self, text: str) -> list[int]:
+        """Tokens of a text that is to be continued: no notation, no end, no limit."""
+        begin = [] if self.start_token is None else [self.start_token]
+        return begin + self.tokenizer(text)["input_ids"]
+
     def tokenize_with_weights(
-        self, text: str, return_word_ids: bool = False, **kwargs: object
+        self,
+        text: str,
+        return_word_ids: bool = False,
+        tokenizer_options: Mapping[str, int] | None = None,
+        *,
+        disable_weights: bool = False,
+        min_length: int | None = None,
+        **kwargs: object,
     ) -> list[list[tuple]]:
-        """(token, weight[, word]) of each token, cut after 256 as in training, with a warning."""
-        # The host tokenizes "a ", "red", " cat" of "a (red:1.3) cat" one by one, and in Gemma's
-        # vocabulary a space belongs to the word after it: inside, "red" stays the same token.
-        text = _SPACE_BEFORE_GROUP.sub(r"\2\1", text)
-        batches = super().tokenize_with_weights(text, return_word_ids, **kwargs)
-        for batch in batches:
-            if len(batch) > MAX_TOKENS:
-                warn(
-                    f"The prompt has {len(batch)} tokens, Lumina-Next reads {MAX_TOKENS}: "
-                    f"the last {len(batch) - MAX_TOKENS} were cut off."
-                )
-        return [batch[:MAX_TOKENS] for batch in batches]
+        """(token, weight[, group]) of each token, cut at `limit` with a warning: one batch.
+
+        Other keyword arguments are for models that see pictures, or read templates, and mean
+        nothing here.
+        """
+        batch = self._cut(self._whole(text, is_weighted=not disable_weights, tell=warn))
+        options, name = tokenizer_options or {}, self.rules.name
+        self.pad_tokens(batch, options.get(f"{name}_min_padding", 0))
+        if min_length is None:
+            min_length = options.get(f"{name}_min_length", 1)
+        self.pad_tokens(batch, max(0, min_length - len(batch)))
+        return [batch if return_word_ids else [(token, weight) for token, weight, _ in batch]]
+
+    def _cut(self, batch: list[Token]) -> list[Token]:
+        excess = len(batch) - self.limit
+        if excess <= 0:
+            return batch
+        warn(
+            f"The prompt has {len(batch)} tokens, the text encoder reads {self.limit}: the last "
+            f"{excess} were cut off."
+        )
+        kept_end = 0 if self.end_token is None else 1
+        return batch[: self.limit - kept_end] + batch[len(batch) - kept_end :]
+
+    def _whole(self, text: str, *, is_weighted: bool, tell: Tell) -> list[Token]:
+        begin, end = (
+            [] if token is None else [(token, 1.0, 0)]
+            for token in (self.start_token, self.end_token)
+        )
+        return [*begin, *self._tokens(self._parts(text, is_weighted, tell)), *end]
+
+    def _tokens(self, parts: Iterator[tuple[str | Tensor, float]]) -> Iterator[Token]:
+        run = Run()
+        for group, (part, weight) in enumerate(parts, start=1):
+            if isinstance(part, str):
+                run.add(part, weight, group)
+                continue
+            yield from self._tokens_of_run(run)
+            run = Run()
+            yield from ((vector, weight, group) for vector in part)
+        yield from self._tokens_of_run(run)
+
+    def _tokens_of_run(self, run: "Run") -> Iterator[Token]:
+        if not run.text:
+            return
+        # A prompt may spell it, as in "</s>"; the host takes it for the end, and hides the rest.
+        end = self.pad_token if self.end_token is None else self.end_token
+        for token, begin, past in self.tokenizer.spans(run.text):
+            if token != end:
+                yield token, *run.weight(begin, past)
+
+    def _parts(
+        self, text: str, is_weighted: bool, tell: Tell
+    ) -> Iterator[tuple[str | Tensor, float]]:
+        """Text without notation, and the vectors (count, width) of embeddings, with weights."""
+        text = escape_important(text.encode("utf-8", "replace").decode())  # half an emoji cannot be
+        segments = token_weights(text, 1.0) if is_weighted else [(text, 1.0)]
+        for segment, weight in segments:
+            plain, *named = _EMBEDDING.split(unescape_important(segment))
+            yield plain, weight
+            for words in named:
+                vectors, rest = self._embedding(words, tell)
+                if vectors is not None:
+                    yield vectors, weight
+                yield rest, weight
+
+    def _embedding(self, words: str, tell: Tell) -> tuple[Tensor | None, str]:
+        """The embedding that `words` begin with the name of, and what follows the name."""
+        if not words.strip():
+            return None, words
+        vectors, name, rest = self._try_get_embedding(words.strip("\n"))
+        if vectors is None:
+            tell(f'There is no embedding "{name}" in models/embeddings; it was left out.')
+        elif vectors.shape[-1] != self.embedding_size:
+            tell(
+                f'The embedding "{name}" has {vectors.shape[-1]} features, this text encoder '
+                f"{self.embedding_size}: it is for another one, and was left out."
+            )
+            vectors = None
+        return vectors if vectors is None else vectors.reshape(-1, self.embedding_size), rest
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a saved checkpoint needs to tokenize again."""
-        return self.tokenizer.state_dict()
+        return {**self.tokenizer.state_dict(), **self.saved}
 
 
-class HostTokenizer(comfy.sd1_clip.SD1Tokenizer):
+class Run:
+    """A text that is tokenized as a whole, and which weight each of its letters has."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.letters: list[tuple[float, int]] = []  # weight and group
+
+    def add(self, text: str, weight: float, group: int) -> None:
+        self.text += text
+        self.letters += [(weight, group)] * len(text)
+
+    def weight(self, begin: int, end: int) -> tuple[float, int]:
+        """Weight and group of a token: of its letters', that which is farthest from 1.
+
+        A space in a token belongs to the word after it and is not asked. A token of no letters,
+        which is a part of one or was put before the text, goes with the next.
+        """
+        within = slice(begin, max(end, begin + 1))
+        letters, text = self.letters[within] or self.letters[-1:], self.text[within]
+        words = [found for found, letter in zip(letters, text, strict=False) if letter.strip()]
+        return max(words or letters, key=lambda found: abs(found[0] - 1))
+
+
+class HostTokenizer(PromptsToContinue, comfy.sd1_clip.SD1Tokenizer):
     """The one-encoder tokenizer that CLIP objects hold."""
 
     def __init__(
@@ -202,9 +197,23 @@ class HostTokenizer(comfy.sd1_clip.SD1Tokenizer):
         embedding_directory: str | list[str] | None = None,
         tokenizer_data: Mapping[str, object] | None = None,
     ) -> None:
+        tokenizer_data = tokenizer_data or {}
         super().__init__(
             embedding_directory=embedding_directory,
-            tokenizer_data=tokenizer_data or {},
-            tokenizer=GemmaTokenizer,
-            name=NAME,
+            tokenizer_data=tokenizer_data,
+            tokenizer=PromptTokenizer,
+            name=tokenizer_data["rules"].name,
         )
+
+    @property
+    def inner(self) -> PromptTokenizer:
+        return getattr(self, self.clip)
+
+    @property
+    def limit(self) -> int:
+        """How many tokens of a prompt are read, begin and end included."""
+        return self.inner.limit
+
+    def count(self, text: str) -> int:
+        """How many tokens a prompt has before it is cut, begin and end included."""
+        return self.inner.count(text)

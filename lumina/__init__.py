@@ -7,6 +7,8 @@ patches       latent pictures to tokens and back
 rope          where tokens stand: rotary position embedding
 decoder       the text encoders Gemma-1 and LLaMA-2
 prompt        the rules by which captions become tokens and masks
+captions      prompts cleaned and put into templates
+generation    text written by the decoder, token by token
 
 A run of it
 schedules     the noise levels of a run: uniform, rational, sigmoid
@@ -24,7 +26,8 @@ broken_files  what is wrong with a file that cannot be read
 wrong_models  which other model a file holds
 key_names     the released names of weights, and the other spellings
 checkpoints   the architecture read from weights, strictness, loading
-text_checkpoints  the same for the text encoders
+text_checkpoints  the same for the decoders among the text encoders
+t5_checkpoints  the same for T5
 streams       the tensors of a weights file in pieces, for files larger than memory
 text_folders  what in a Hugging Face folder makes up a text encoder
 packing       such a folder as one file; also a command

@@ -1,11 +1,12 @@
 """The decoder of Gemma-1 and LLaMA-2 as a text encoder: tokens in, one of its hidden states out.
 
-The two differ in three places, which `FAMILIES` lists. Attribute names are the Hugging Face
+With its output head it also tells which token comes next, and a cache lets it read on where it
+stopped. The two differ in four places, which `FAMILIES` lists. Attribute names are the Hugging Face
 checkpoint's without the `model.` prefix. B batch, S tokens, D width. Gemma (arXiv:2403.08295),
 Llama 2 (arXiv:2307.09288); every state agrees with transformers' GemmaModel and LlamaModel.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -23,9 +24,10 @@ class Layers(Protocol):
 
 
 class Attention(Protocol):
-    """Softmax attention of q (B, heads, S, head_dim) over k, v (B, kv_heads, S, head_dim).
+    """Softmax attention of q (B, heads, S, head_dim) over k, v (B, kv_heads, past + S, head_dim).
 
-    mask (B, 1, S, S) is added to the scores, in q's dtype. Returns (B, heads, S, head_dim).
+    mask (B, 1, S, past + S) is added to the scores, in q's dtype; past is the number of tokens read
+    before, 0 without a cache. Returns (B, heads, S, head_dim).
     """
 
     def __call__(
@@ -33,28 +35,37 @@ class Attention(Protocol):
     ) -> Tensor: ...
 
 
+# Scores (..., vocab_size) of states (..., D) by an embedding that is the output head as well.
+TiedHead = Callable[[nn.Module, Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class Family:
     """What one family of decoders does its own way.
 
     norm_offset is added to a norm's stored weight. scales_embeddings: by the square root of D.
+    ties_head: the embedding is the output head as well.
     """
 
     name: str
     activation: Callable[[Tensor], Tensor]
     norm_offset: float
     scales_embeddings: bool
+    ties_head: bool
 
 
 FAMILIES = {
-    "gemma": Family("Gemma-1", partial(F.gelu, approximate="tanh"), 1.0, True),
-    "llama": Family("LLaMA-2", F.silu, 0.0, False),
+    "gemma": Family("Gemma-1", partial(F.gelu, approximate="tanh"), 1.0, True, True),
+    "llama": Family("LLaMA-2", F.silu, 0.0, False, False),
 }
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Family (a key of FAMILIES) and sizes of a decoder. Raises ValueError if they do not fit."""
+    """Family (a key of FAMILIES) and sizes of a decoder. Raises ValueError if they do not fit.
+
+    has_output_head: the weights hold one of their own, `lm_head`.
+    """
 
     family: str
     vocab_size: int
@@ -66,6 +77,7 @@ class DecoderConfig:
     head_dim: int
     norm_eps: float = 1e-6
     rope_theta: float = 1e4
+    has_output_head: bool = False
 
     def __post_init__(self) -> None:
         if self.kv_heads < 1 or self.heads % self.kv_heads:
@@ -113,6 +125,8 @@ class Decoder(nn.Module):
         self.norm = norm(
             config.hidden_size, eps=config.norm_eps, offset=config.norm_offset, **where
         )
+        if config.has_output_head:
+            self.lm_head = ops.Linear(config.hidden_size, config.vocab_size, bias=False, **where)
 
     def forward(
         self,
@@ -137,20 +151,54 @@ class Decoder(nn.Module):
         """Token embeddings (B, S, D), before a sqrt(D) that the decoder may multiply by."""
         return self.embed_tokens(input_ids)
 
+    def logits(self, state: Tensor, tied_head: TiedHead | None = None) -> Tensor:
+        """Score of each token to come next (..., vocab_size), from normalised states (..., D).
+
+        Raises ValueError for weights that came without an output head.
+        """
+        family = FAMILIES[self.config.family]
+        if self.config.has_output_head:
+            return self.lm_head(state)
+        if family.ties_head:
+            return (tied_head or embedding_as_head)(self.embed_tokens, state)
+        raise ValueError(
+            f"This {family.name} reads prompts but cannot write: its file was saved without the "
+            'output head, "lm_head.weight". Load the files that the model was published with.'
+        )
+
+    def new_cache(self) -> "list[LayerCache]":
+        """What `hidden_states` is given to remember the tokens of one text by."""
+        return [LayerCache() for _ in self.layers]
+
     def hidden_states(
-        self, embeds: Tensor, attention_mask: Tensor | None, indices: Iterable[int]
+        self,
+        embeds: Tensor,
+        attention_mask: Tensor | None,
+        indices: Iterable[int],
+        cache: "Sequence[LayerCache] | None" = None,
     ) -> tuple[Tensor, ...]:
-        """Several hidden states of one run, in the order asked; numbering as in `forward`."""
+        """Several hidden states of one run, in the order asked; numbering as in `forward`.
+
+        With a cache, embeds are what follows the tokens it holds, and they are added to it;
+        attention_mask (B, past + S) then covers both.
+        """
         wanted = [self._position(index) for index in indices]
+        past = cache[0].tokens if cache else 0
         scaled = FAMILIES[self.config.family].scales_embeddings
         x = embeds * self.config.hidden_size**0.5 if scaled else embeds
-        mask = causal_mask(x, attention_mask)
+        mask = causal_mask(x, attention_mask, past)
         rotation = rotation_table(
-            x.shape[1], self.config.head_dim, theta=self.config.rope_theta, device=x.device
+            x.shape[1],
+            self.config.head_dim,
+            theta=self.config.rope_theta,
+            device=x.device,
+            start=past,
         )
         found = {0: x}
-        for depth, layer in enumerate(self.layers[: max(wanted)], start=1):
-            x = layer(x, mask, rotation)
+        # Every layer must have read what a later call looks back at.
+        last = self.config.layers if cache else max(wanted)
+        for depth, layer in enumerate(self.layers[:last], start=1):
+            x = layer(x, mask, rotation, cache[depth - 1] if cache else None)
             found[depth] = x if depth in wanted else None
         if self.config.layers in wanted:
             found[self.config.layers] = self.norm(x)
@@ -186,8 +234,14 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = make_norm(offset=config.norm_offset)
         self.post_attention_layernorm = make_norm(offset=config.norm_offset)
 
-    def forward(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), mask, rotation)
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        cache: "LayerCache | None" = None,
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), mask, rotation, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -212,15 +266,51 @@ class SelfAttention(nn.Module):
         self.v_proj = ops.Linear(config.hidden_size, kv_width, **bare)
         self.o_proj = ops.Linear(width, config.hidden_size, **bare)
 
-    def forward(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        cache: "LayerCache | None" = None,
+    ) -> Tensor:
         q = rotate(self._heads(self.q_proj(x)), rotation)
         k = rotate(self._heads(self.k_proj(x)), rotation)
         v = self._heads(self.v_proj(x))
+        if cache is not None:
+            k, v = cache.extend(k, v)
         mixed = self.attention(q, k, v, mask=mask, scale=self.head_dim**-0.5)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, S, head_dim)
+
+
+class LayerCache:
+    """Keys, rotated, and values of the `tokens` tokens that one layer has read.
+
+    Room is made ahead and doubled when full, so that adding a token copies that token only.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.stored: Tensor | None = None  # (2, B, kv_heads, room, head_dim)
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values so far, these (B, kv_heads, S, head_dim) last."""
+        end = self.tokens + k.shape[2]
+        if self.stored is None or end > self.stored.shape[3]:
+            self._make_room(end, k)
+        self.stored[0, :, :, self.tokens : end] = k
+        self.stored[1, :, :, self.tokens : end] = v
+        self.tokens = end
+        return self.stored[0, :, :, :end], self.stored[1, :, :, :end]
+
+    def _make_room(self, needed: int, k: Tensor) -> None:
+        batch, heads, _, head_dim = k.shape
+        larger = k.new_empty(2, batch, heads, 2 * needed, head_dim)
+        if self.stored is not None:
+            larger[:, :, :, : self.tokens] = self.stored[:, :, :, : self.tokens]
+        self.stored = larger
 
 
 class FeedForward(nn.Module):
@@ -275,11 +365,16 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
 
 
 def rotation_table(
-    tokens: int, head_dim: int, *, theta: float, device: torch.device | None = None
+    tokens: int,
+    head_dim: int,
+    *,
+    theta: float,
+    device: torch.device | None = None,
+    start: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every position's angles: two (tokens, head_dim / 2) float32."""
+    """Cosine and sine of the angles at each position: two (tokens, head_dim / 2) float32."""
     exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
-    position = torch.arange(tokens, dtype=torch.float32, device=device)
+    position = torch.arange(start, start + tokens, dtype=torch.float32, device=device)
     angles = position[:, None] / theta**exponent
     return angles.cos(), angles.sin()
 
@@ -292,15 +387,17 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     return turned.to(x.dtype)
 
 
-def causal_mask(x: Tensor, attention_mask: Tensor | None) -> Tensor:
+def causal_mask(x: Tensor, attention_mask: Tensor | None, past: int = 0) -> Tensor:
     """What is added to the scores so that a token sees itself and earlier tokens, never padding.
 
-    (B or 1, 1, S, S) in the dtype of x (B, S, D). Hidden places hold a large finite number, not
+    (B or 1, 1, S, past + S) in the dtype of x (B, S, D), which follows `past` tokens;
+    attention_mask (B, past + S) covers both. Hidden places hold a large finite number, not
     -inf: left padding leaves rows with nothing to see, where a plain softmax would give NaN and
     spread it through v.
     """
     tokens = x.shape[1]
-    seen = torch.ones(tokens, tokens, dtype=torch.bool, device=x.device).tril()[None, None]
+    seen = torch.ones(tokens, past + tokens, dtype=torch.bool, device=x.device).tril(past)
+    seen = seen[None, None]
     if attention_mask is not None:
         seen = seen & (attention_mask.to(x.device) != 0)[:, None, None, :]
     hidden = torch.finfo(x.dtype).min / 2  # half: adding a score must not overflow
@@ -313,3 +410,8 @@ def scaled_dot_product_attention(
     """`Attention` by torch itself."""
     shared = q.shape[1] != k.shape[1]
     return F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=shared)
+
+
+def embedding_as_head(embedding: nn.Module, state: Tensor) -> Tensor:
+    """`TiedHead` by torch itself."""
+    return F.linear(state, embedding.weight)

@@ -1,8 +1,9 @@
-"""Text encoders from a checkpoint's tensors: which model, its names, its sizes.
+"""Text encoders from a checkpoint's tensors: which model; of decoders also the names and sizes.
 
 Names are the Hugging Face checkpoint's without the `model.` prefix. Tensors are passed on, never
 copied or cast. `stated` is what the model's config.json says, where there is one; shapes alone tell
-most, but not everything, and not a Gemma of a small vocabulary from a LLaMA.
+most, but not everything, and not a Gemma of a small vocabulary from a LLaMA. T5's names and sizes
+are in `t5_checkpoints`.
 """
 
 import re
@@ -15,6 +16,8 @@ from .decoder import FAMILIES, Decoder, DecoderConfig
 
 RELEASED_HEAD_DIM = {"gemma": 256, "llama": 128}
 RELEASED_NORM_EPS = {"gemma": 1e-6, "llama": 1e-5}
+# Of LLaMA-2 7B, 13B and 70B. Relatives of the same vocabulary have other widths and head sizes.
+LLAMA_WIDTHS = (4096, 5120, 8192)
 OUTPUT_HEAD = "lm_head.weight"
 Stated = Mapping[str, object]
 
@@ -34,51 +37,62 @@ def load_decoder(
     native = to_native(state_dict, stated, source=source)
     # Built without memory: initialising two billion weights only to replace them takes a minute.
     model = Decoder(decoder_config(native, stated), device="meta")
-    native.pop(OUTPUT_HEAD, None)
     model.load_state_dict(native, assign=True)
     return model.to(dtype=dtype).eval().requires_grad_(False)
 
 
-def decoder_config(state_dict: Mapping[str, Tensor], stated: Stated | None = None) -> DecoderConfig:
+def decoder_config(
+    state_dict: Mapping[str, Tensor],
+    stated: Stated | None = None,
+    *,
+    source: str = "The text encoder file",
+) -> DecoderConfig:
     """Family and sizes of a decoder, from its tensors' shapes and what its config.json states.
 
-    head_dim is not in the shapes. Unless stated it is that of the released models (256 for Gemma,
-    128 for LLaMA) where that divides the rows of k_proj; otherwise those rows are the one key head.
-    Raises ValueError as `to_native` does, or if the projections are no multiple of head_dim.
+    head_dim is not in the shapes. Unless stated it is that of the released models: 128 for LLaMA,
+    256 for Gemma where that divides the rows of k_proj; otherwise those rows are the one key head.
+    Raises ValueError as `to_native` does, if the projections are no multiple of head_dim, or if
+    nothing tells it.
     """
     stated = stated or {}
-    native = to_native(state_dict, stated)
+    native = to_native(state_dict, stated, source=source)
     family = family_of(native, stated)
     vocab_size, hidden_size = native["embed_tokens.weight"].shape
     q_rows = len(native["layers.0.self_attn.q_proj.weight"])
     k_rows = len(native["layers.0.self_attn.k_proj.weight"])
-    head_dim = _head_dim(RELEASED_HEAD_DIM[family], q_rows, k_rows, stated)
+    head_dim = _head_dim(stated, q_rows)
+    if head_dim is None and family == "llama" and hidden_size not in LLAMA_WIDTHS:
+        raise ValueError(
+            f"{source} is a relative of LLaMA-2 with {hidden_size} features per token, and how "
+            "large its attention heads are is not in the weights. Choose its whole Hugging Face "
+            "folder, config.json included."
+        )
+    if head_dim is None:
+        released = RELEASED_HEAD_DIM[family]
+        head_dim = released if k_rows % released == 0 else k_rows
+    if q_rows % head_dim or k_rows % head_dim:
+        raise ValueError(
+            f"The q_proj of {source} has {q_rows} rows and its k_proj {k_rows}: both must be "
+            f"multiples of the head size {head_dim}. Its config.json belongs to another model."
+        )
     return DecoderConfig(
         family=family,
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         intermediate_size=len(native["layers.0.mlp.gate_proj.weight"]),
-        layers=_layer_count(native),
+        layers=layer_count(native, _LAYER),
         heads=q_rows // head_dim,
         kv_heads=k_rows // head_dim,
         head_dim=head_dim,
         norm_eps=stated.get("rms_norm_eps", RELEASED_NORM_EPS[family]),
         rope_theta=_rope_theta(stated),
+        has_output_head=OUTPUT_HEAD in native,
     )
 
 
-def _head_dim(released: int, q_rows: int, k_rows: int, stated: Stated) -> int:
-    head_dim = stated.get("head_dim")
-    if head_dim is None and "num_attention_heads" in stated:
-        head_dim = q_rows // stated["num_attention_heads"]
-    if head_dim is None:
-        head_dim = released if k_rows % released == 0 else k_rows
-    if q_rows % head_dim or k_rows % head_dim:
-        raise ValueError(
-            f"The text encoder's q_proj has {q_rows} rows and its k_proj {k_rows}: both must be "
-            f"multiples of the head size {head_dim}. Its config.json belongs to another model."
-        )
-    return head_dim
+def _head_dim(stated: Stated, q_rows: int) -> int | None:
+    heads = stated.get("num_attention_heads")
+    return stated.get("head_dim") or (q_rows // heads if heads else None)
 
 
 def _rope_theta(stated: Stated) -> float:
@@ -101,13 +115,18 @@ def to_native(
     native = _without_prefix(state_dict)
     family = family_of(native, stated)
     if family not in FAMILIES:
-        raise ValueError(
-            f"{source} is none of the text encoders that are known by their weights (Gemma-1, "
-            f"LLaMA-2, T5): it looks like {describe(native, stated)}. {ADVICE}"
-        )
+        raise ValueError(explain_unknown(native, stated, source, known="Gemma-1, LLaMA-2"))
     if family == "gemma":
         native.pop(OUTPUT_HEAD, None)
-    modules = _module_names(_layer_count(native))
+    modules = _module_names(layer_count(native, _LAYER))
+    check_names(native, modules, {"lm_head"}, f"a plain {FAMILIES[family].name}", source)
+    return native
+
+
+def check_names(
+    native: Mapping[str, Tensor], modules: list[str], optional: set[str], kind: str, source: str
+) -> None:
+    """Raise ValueError naming `source` for a module without its weight, or a key of no module."""
     missing = [name for name in modules if f"{name}.weight" not in native]
     if missing:
         raise ValueError(
@@ -115,20 +134,26 @@ def to_native(
             f"more of {len(modules)}. If the model comes in several files, all of them are needed; "
             "if it is one file, download it again."
         )
-    known = {*modules, OUTPUT_HEAD.rpartition(".")[0]}
+    known = {*modules, *optional}
     # Only the module is compared: quantised files keep scales beside a weight.
     unknown = [key for key in native if key.rpartition(".")[0] not in known]
     if unknown:
-        name = FAMILIES[family].name
-        raise ValueError(f'{source} is not a plain {name}: unknown key "{unknown[0]}".')
-    return native
+        raise ValueError(f'{source} is not {kind}: unknown key "{unknown[0]}".')
 
 
-ADVICE = (
-    "Lumina-Next was trained with google/gemma-2b (the first Gemma, 2 billion parameters); choose "
-    "that. For a model trained with another language model, choose that one's whole Hugging Face "
-    "folder, config.json included."
-)
+def explain_unknown(
+    state_dict: Mapping[str, Tensor],
+    stated: Stated | None,
+    source: str,
+    known: str = "Gemma-1, LLaMA-2, T5",
+) -> str:
+    """What a file holds that is none of the known models, and what to choose in its place."""
+    return (
+        f"{source} is none of the text encoders that are known by their weights ({known}): it "
+        f"looks like {describe(state_dict, stated)}. Lumina-Next was trained with google/gemma-2b "
+        "(the first Gemma, 2 billion parameters); choose that. For a model trained with another "
+        "language model, choose that one's whole Hugging Face folder, config.json included."
+    )
 
 
 def _without_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -141,7 +166,7 @@ def family_of(state_dict: Mapping[str, Tensor], stated: Stated | None = None) ->
     stated = stated or {}
     keys = {key.removeprefix("model.") for key in state_dict}
     if _other_model(keys) == T5:
-        return "t5" if stated.get("model_type", "t5") == "t5" else None
+        return "t5" if _is_plain_t5(stated) else None
     if _other_model(keys) or not any(map(re.compile(_DECODER).match, keys)):
         return None
     if "model_type" in stated:
@@ -157,7 +182,20 @@ def _is_plain(stated: Stated) -> bool:
     scaling = stated.get("rope_scaling") or stated.get("rope_parameters") or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     biases = stated.get("attention_bias") or stated.get("mlp_bias")
+    if stated["model_type"] == "llama" and stated.get("hidden_act", "silu") != "silu":
+        return False
     return stated["model_type"] in FAMILIES and kind == "default" and not biases
+
+
+def _is_plain_t5(stated: Stated) -> bool:
+    """Whether a config.json, if there is one, describes a T5 whose activation fits its gate."""
+    return (
+        stated.get("model_type", "t5") == "t5"
+        and stated.get("feed_forward_proj", "relu") in ("relu", "gated-gelu")
+        and stated.get("relative_attention_num_buckets", 32) == 32
+        and stated.get("relative_attention_max_distance", 128) == 128
+        and stated.get("layer_norm_epsilon", 1e-6) == 1e-6
+    )
 
 
 def describe(state_dict: Mapping[str, Tensor], stated: Stated | None = None) -> str:
@@ -167,13 +205,15 @@ def describe(state_dict: Mapping[str, Tensor], stated: Stated | None = None) -> 
     if family in FAMILIES:
         return FAMILIES[family].name
     other = _other_model(keys)
-    if other:
+    if other and (other != T5 or family == "t5"):
         return other
     if stated and "model_type" in stated:
         return f'a model of the type "{stated["model_type"]}"'
     if not any(map(re.compile(_DECODER).match, keys)):
         return f'something else (its first key is "{min(keys)}")' if keys else "an empty file"
-    return f"a relative of LLaMA (a vocabulary of {_vocabulary(state_dict):,} tokens)"
+    size = _vocabulary(state_dict)
+    name = "LLaMA-3" if size == 128_256 else "a relative of LLaMA"
+    return f"{name} (a vocabulary of {size:,} tokens)"
 
 
 def _vocabulary(state_dict: Mapping[str, Tensor]) -> int | None:
@@ -189,6 +229,7 @@ def _other_model(keys: set[str]) -> str | None:
     return None
 
 
+_LAYER = r"layers\.(\d+)\."
 _DECODER = r"embed_tokens\.|layers\.\d+\.|norm\."
 # The tensors carry the same names, only the vocabulary tells: LLaMA-2's is 32,000 and fine-tunes
 # add a few; Gemma's is 256,000, and a smaller one than LLaMA's is a Gemma that was made small.
@@ -202,6 +243,8 @@ OTHER_MODELS = {
     r"self_attn\.q_norm\.weight$": "Gemma-3 or Qwen3 (it normalises queries)",
     r"\.pre_feedforward_layernorm\.": "Gemma-2 (it normalises before the feed-forward)",
     r"self_attn\.q_proj\.bias$": "Qwen2 (its projections have a bias)",
+    r"^tok_embeddings\.": "LLaMA in Meta's own format; its Hugging Face folder ends in -hf",
+    r"^encoder\.block\.1\..*relative_attention_bias": "UMT5 (each layer has its own positions)",
     r"^encoder\.block\.": T5,
     r"text_model\.": "CLIP",
 }
@@ -211,8 +254,9 @@ def _is_left_out(key: str) -> bool:
     return key.endswith("rotary_emb.inv_freq") or "." not in key
 
 
-def _layer_count(native: Mapping[str, Tensor]) -> int:
-    numbers = [re.match(r"layers\.(\d+)\.", key) for key in native]
+def layer_count(native: Mapping[str, Tensor], pattern: str) -> int:
+    """One more than the largest number in the keys that begin with `pattern`; at least one."""
+    numbers = [re.match(pattern, key) for key in native]
     return max((int(number[1]) + 1 for number in numbers if number), default=1)
 
 

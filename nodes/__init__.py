@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..host.model_folders import register_demo_models
-from . import guidance, load, packing, sampling, settings
+from . import guidance, load, packing, sampling, settings, text
 
 NODES: list[type[io.ComfyNode]] = [
     *load.NODES,
@@ -11,6 +11,7 @@ NODES: list[type[io.ComfyNode]] = [
     *settings.NODES,
     *guidance.NODES,
     *packing.NODES,
+    *text.NODES,
 ]
 
 

@@ -77,7 +77,7 @@ class ModelLoader(io.ComfyNode):
 
 
 class TextEncoderLoader(io.ComfyNode):
-    """Load Lumina-Next Text Encoder: Gemma-2B with its tokenizer as CLIP."""
+    """Load Lumina-Next Text Encoder: a language model with its tokenizer as CLIP."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -86,13 +86,17 @@ class TextEncoderLoader(io.ComfyNode):
             display_name="Load Lumina-Next Text Encoder",
             category=CATEGORY,
             description="Loads Gemma-2B (the first Gemma), Lumina-Next's text encoder, as CLIP, "
-            'for "CLIP Text Encode". Takes one file with the tokenizer inside or beside it, or a '
-            "Hugging Face folder. Prompts may have up to 256 tokens.",
+            'for "CLIP Text Encode"; or LLaMA-2 or T5, for models trained with one of them. Takes '
+            "one file with the tokenizer inside or beside it, or a Hugging Face folder. Which "
+            "model it is, is recognised. Gemma reads up to 256 tokens of a prompt.",
             search_aliases=[
                 "lumina",
                 "lumina next",
                 "gemma",
                 "gemma-2b",
+                "llama 2",
+                "t5",
+                "t5xxl",
                 "text encoder",
                 "clip loader",
                 "load clip",

@@ -4,6 +4,7 @@ The oracle gets random weights, norms included, and ours loads them through its 
 """
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from lumina_next.lumina.decoder import (
     Attention,
     Decoder,
     DecoderConfig,
+    LayerCache,
     RMSNorm,
     rms_norm,
     scaled_dot_product_attention,
@@ -233,6 +235,64 @@ def test_padding_changes_no_token(left: int, right: int, garbage: int) -> None:
     assert_close(found, model(TOKENS), rtol=1e-4, atol=1e-5)  # angles far from 0 are coarser
 
 
+@settings(deadline=None, max_examples=25)
+@given(
+    family=st.sampled_from(sorted(FAMILIES)),
+    kv_heads=st.sampled_from([1, 2, 4]),
+    cuts=st.sets(st.integers(1, 8)),
+    mask=st.sampled_from([ALL, RIGHT_PADDED, LEFT_PADDED]),
+)
+def test_reading_in_parts_is_reading_at_once(
+    family: str, kv_heads: int, cuts: set[int], mask: torch.Tensor
+) -> None:
+    theirs = oracle(kv_heads, family=family)
+    model = load_decoder(theirs.model.state_dict(), STATED | {"model_type": family})
+    embeds, cache, parts = model.embed(TOKENS), model.new_cache(), []
+    for start, end in itertools.pairwise([0, *sorted(cuts), 9]):
+        parts += model.hidden_states(embeds[:, start:end], mask[:, :end], (-1,), cache)
+    assert {layer.tokens for layer in cache} == {9}
+    real = mask.bool()
+    assert_close(torch.cat(parts, dim=1)[real], model(TOKENS, mask, hidden_state=-1)[real])
+
+
+def test_long_text_read_token_by_token_is_that_read_at_once() -> None:
+    model = load_decoder(oracle().model.state_dict())
+    tokens = torch.randint(3, 61, (1, 70), generator=torch.Generator().manual_seed(2))
+    embeds, cache = model.embed(tokens), model.new_cache()
+    parts = [model.hidden_states(embeds[:, [i]], None, (-1,), cache)[0] for i in range(70)]
+    expected = model(tokens, hidden_state=-1)
+    assert_close(torch.cat(parts, dim=1), expected)
+
+
+def test_room_is_made_seldom_and_keeps_what_was_read() -> None:
+    cache, read = LayerCache(), torch.randn(2, 1, 2, 200, 4)
+    rooms = []
+    for i in range(200):
+        keys, values = cache.extend(*read[:, :, :, i : i + 1])
+        rooms += [cache.stored] if not rooms or cache.stored is not rooms[-1] else []
+        assert torch.equal(keys, read[0, :, :, : i + 1])
+        assert torch.equal(values, read[1, :, :, : i + 1])
+    assert len(rooms) <= 8  # each twice as large as the one before
+
+
+def test_every_layer_remembers_whatever_state_was_asked_for() -> None:
+    model = load_decoder(oracle().model.state_dict())
+    embeds, cache = model.embed(TOKENS), model.new_cache()
+    (early,) = model.hidden_states(embeds[:, :4], None, (1,), cache)
+    assert_close(early, model(TOKENS, hidden_state=1)[:, :4])
+    (late,) = model.hidden_states(embeds[:, 4:], None, (-1,), cache)
+    assert_close(late, model(TOKENS, hidden_state=-1)[:, 4:])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_of_the_next_token_are_those_of_transformers(family: str) -> None:
+    theirs = oracle(family=family)
+    model = Decoder(dataclasses.replace(CONFIG, family=family, has_output_head=family == "llama"))
+    model.load_state_dict(to_native(theirs.state_dict(), STATED | {"model_type": family}))
+    found = model.logits(model(TOKENS, hidden_state=-1))
+    assert_close(found, theirs(TOKENS).logits)
+
+
 def plain_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor, scale: float
 ) -> torch.Tensor:
@@ -355,9 +415,20 @@ TINY = {
 RELATIVES = {
     "Gemma-2": lambda: relative(transformers.Gemma2Config(vocab_size=256_000, **TINY)),
     "Gemma-3": lambda: relative(transformers.Gemma3TextConfig(vocab_size=262_208, **TINY)),
-    "LLaMA": lambda: relative(transformers.LlamaConfig(vocab_size=128_256, **TINY)),
+    "LLaMA-3": lambda: relative(transformers.LlamaConfig(vocab_size=128_256, **TINY)),
+    "a relative of LLaMA": lambda: relative(transformers.LlamaConfig(vocab_size=50_000, **TINY)),
+    "LLaMA in Meta's own format": lambda: {
+        "tok_embeddings.weight": torch.zeros(1),
+        "layers.0.attention.wq.weight": torch.zeros(1),
+    },
     "Qwen2": lambda: relative(transformers.Qwen2Config(vocab_size=151_936, **TINY)),
     "T5": lambda: {"encoder.block.0.layer.0.SelfAttention.q.weight": torch.zeros(1)},
+    "UMT5": lambda: {
+        f"encoder.block.{layer}.layer.0.SelfAttention.relative_attention_bias.weight": torch.zeros(
+            1
+        )
+        for layer in (0, 1)
+    },
     "CLIP": lambda: {"text_model.embeddings.token_embedding.weight": torch.zeros(1)},
     "pictures and text": lambda: {"language_model.model.norm.weight": torch.zeros(1)},
     "an empty file": dict,
@@ -392,6 +463,45 @@ def test_config_decides_between_two_files_of_the_same_names() -> None:
 def test_a_file_with_the_vocabulary_of_llama_2_is_one(vocabulary: int) -> None:
     weights = tiny_file() | {"embed_tokens.weight": torch.zeros(vocabulary, 1, device="meta")}
     assert family_of(weights) == "llama" and describe(weights) == "LLaMA-2"
+
+
+@pytest.mark.parametrize("width", [2048, 3200])
+def test_relative_of_llama_must_state_its_head_size(width: int) -> None:
+    config = dataclasses.replace(LLAMA_2_7B, hidden_size=width, heads=width // 64, kv_heads=2)
+    config = dataclasses.replace(config, head_dim=64, intermediate_size=64, layers=1)
+    weights = Decoder(config, device="meta").state_dict()
+    with pytest.raises(ValueError, match=f"tiny.pt is a relative of LLaMA-2 with {width} features"):
+        decoder_config(weights, source="tiny.pt")
+    assert decoder_config(weights, {"num_attention_heads": width // 64}) == config
+
+
+def test_output_head_of_llama_is_read_and_that_of_gemma_is_its_embedding() -> None:
+    for family in FAMILIES:
+        stated, theirs = STATED | {"model_type": family}, oracle(family=family)
+        model = load_decoder(theirs.state_dict(), stated)
+        assert model.config.has_output_head == (family == "llama")
+        state = model(TOKENS, ALL, hidden_state=-1)
+        assert_close(model.logits(state), theirs(TOKENS, attention_mask=ALL).logits)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_type": "mt5"},
+        {"model_type": "umt5"},
+        {"feed_forward_proj": "gated-silu"},
+        {"relative_attention_num_buckets": 64},
+        {"relative_attention_max_distance": 256},
+        {"layer_norm_epsilon": 1e-5},
+    ],
+)
+def test_config_tells_t5_from_its_relatives(change: dict[str, object]) -> None:
+    weights = {"encoder.block.0.layer.0.SelfAttention.q.weight": torch.zeros(1)}
+    plain = transformers.T5Config(feed_forward_proj="gated-gelu").to_dict()
+    assert family_of(weights) == family_of(weights, plain) == "t5"
+    assert describe(weights, plain) == "T5"
+    assert family_of(weights, plain | change) is None
+    assert change.get("model_type", "t5") in describe(weights, plain | change)
 
 
 def test_rotation_base_and_norm_are_those_stated() -> None:

@@ -62,6 +62,48 @@ def test_interrupted_installation_is_done_again(installed, tmp_path, monkeypatch
     assert len(installed) == 2
 
 
+@pytest.fixture
+def aside(installed, tmp_path, monkeypatch):
+    """A list of packages to be installed aside, where pip makes an empty folder."""
+    packages = tmp_path / "other.txt"
+    packages.write_text("transformers==4.50.3\n")
+
+    def install(*command):
+        installed.append(command)
+        command[command.index("--target") + 1].mkdir()
+
+    monkeypatch.setattr(environment, "HOSTS", tmp_path)
+    monkeypatch.setattr(environment, "run", install)
+    return packages
+
+
+def test_packages_aside_are_installed_once(aside, installed):
+    environment.install_aside(aside)
+    environment.install_aside(aside)
+    ((*_, flag, requirements),) = installed
+    assert (flag, requirements) == ("-r", aside)
+    assert environment.aside(aside).is_dir()
+
+
+def test_changed_list_replaces_what_is_aside(aside, installed):
+    environment.install_aside(aside)
+    (environment.aside(aside) / "leftover").touch()
+    aside.write_text("transformers==4.51.0\n")
+    environment.install_aside(aside)
+    assert len(installed) == 2 and not (environment.aside(aside) / "leftover").exists()
+
+
+def test_nothing_is_left_aside_of_an_interrupted_installation(aside, tmp_path, monkeypatch):
+    def interrupted(*command):
+        command[command.index("--target") + 1].mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        environment.install_aside(aside)
+    assert not environment.aside(aside).exists() and not list(tmp_path.glob("scratch-*"))
+
+
 @pytest.mark.parametrize("end, left", [(SystemExit, False), (RuntimeError, True)])
 def test_only_an_installation_cut_off_starts_afresh(installed, tmp_path, monkeypatch, end, left):
     def ended(*command):

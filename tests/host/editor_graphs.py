@@ -5,6 +5,7 @@ inputs that have a widget, with one more after a seed: what becomes of it after 
 """
 
 NOTES = {"Note", "MarkdownNote"}  # drawn by the editor; the server does not know them
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 ACTIVE, BYPASSED = 0, 4
 AFTER_EACH_RUN = {"fixed", "increment", "decrement", "randomize"}
 
@@ -19,13 +20,17 @@ def links(workflow):
 
 
 def declared(known, node):
-    """{input: (type or list of choices, settings)} of a node, as the server has it now."""
-    inputs = known[node["type"]]["input"]
-    return {**inputs.get("required", {}), **inputs.get("optional", {})}
+    """{input: (type or list of choices, settings)} of a node, as the server has it now.
+
+    Those that a dynamic combo's saved value brings with it are called "combo.input".
+    """
+    return _read(known, node)[0]
 
 
 def choices(kind, settings):
-    """What a combo offers, in either of the two forms it is declared in; None if it is none."""
+    """What a combo offers, in any of the forms it is declared in; None if it is none."""
+    if kind == DYNAMIC_COMBO:
+        return [option["key"] for option in settings["options"]]
     return kind if isinstance(kind, list) else settings.get("options") if kind == "COMBO" else None
 
 
@@ -34,17 +39,30 @@ def widgets(known, node):
 
     Raises ValueError where the saved values are not as many as the node has places for.
     """
+    return _read(known, node)[1]
+
+
+def _all_of(inputs):
+    return {**inputs.get("required", {}), **inputs.get("optional", {})}
+
+
+def _read(known, node):
+    inputs = _all_of(known[node["type"]]["input"])
     named, left = [], list(node.get("widgets_values", []))
-    for name in (slot["widget"]["name"] for slot in node["inputs"] if "widget" in slot):
+    for name in (slot["widget"]["name"] for slot in node.get("inputs", ()) if "widget" in slot):
         named.append((name, left.pop(0)))
-        _, *settings = declared(known, node)[name]
+        kind, *settings = inputs[name]
+        if kind == DYNAMIC_COMBO:
+            for option in settings[0]["options"]:
+                if option["key"] == named[-1][1]:
+                    inputs |= {f"{name}.{k}": v for k, v in _all_of(option["inputs"]).items()}
         if settings and settings[0].get("control_after_generate"):
             after = left.pop(0)
             if after not in AFTER_EACH_RUN:
                 raise ValueError(f'{node["type"]}: "{after}" is nothing to do with {name}')
     if left:
         raise ValueError(f"{node['type']} has no places for the values {left}")
-    return named
+    return inputs, named
 
 
 def to_api(workflow, known):

@@ -56,9 +56,18 @@ BAD_MODELS = {
 }
 GEMMA_2 = keys("model.embed_tokens.weight", "model.layers.0.pre_feedforward_layernorm.weight")
 T5 = keys("shared.weight", "encoder.block.0.layer.0.SelfAttention.q.weight")
+LLAMA_3 = keys("model.norm.weight") | {"model.embed_tokens.weight": torch.zeros(128_256, 1)}
+
+
+def without_tokenizer():
+    return {key: value for key, value in tiny.gemma_tensors().items() if key != "spiece_model"}
+
+
 BAD_TEXT_ENCODERS = {
     "gemma-2-2b.safetensors": (GEMMA_2, "Gemma-2", "google/gemma-2b"),
-    "t5.safetensors": (T5, "T5", "google/gemma-2b"),
+    "llama-3.safetensors": (LLAMA_3, "LLaMA-3", "google/gemma-2b"),
+    "t5.safetensors": (T5, "is incomplete", "download it again"),
+    "bare.safetensors": (without_tokenizer, "without a tokenizer", "bare.tokenizer.model"),
     "half.safetensors": (half_of(GEMMA), "cut short", "Download it again"),
     "lumina-next.safetensors": (whole(DEMO_DIT), "a diffusion model", "google/gemma-2b"),
 }
@@ -133,16 +142,6 @@ def test_text_encoder_of_another_width_is_named_at_the_sampler(server):
     )
     widths = f"gives {tiny.CONFIG.caption_dim} features", f"trained with {demo_caption_dim()}"
     assert_fails(server, graph, "KSampler:", *widths, "Load Lumina-Next Text Encoder")
-
-
-def test_text_encoder_without_tokenizer_says_where_to_put_one(server):
-    tensors = tiny.gemma_tensors()
-    del tensors["spiece_model"]
-    save_file(tensors, server.models / "text_encoders" / "bare.safetensors", tiny.GEMMA_METADATA)
-    graph = jobs.with_inputs(
-        jobs.good_graph(), text_encoder={"text_encoder_name": "bare.safetensors"}
-    )
-    assert_fails(server, graph, "bare.safetensors comes without a tokenizer", "tokenizer.model")
 
 
 def with_latent(server, graph, latent):

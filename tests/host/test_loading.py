@@ -196,14 +196,130 @@ def test_bad_model_is_refused_before_anything_runs(host, folder, encoders, name,
     [
         ("model.layers.0.pre_feedforward_layernorm.weight", "Gemma-2"),
         ("model.layers.0.self_attn.q_norm.weight", "Gemma-3"),
-        ("encoder.block.0.layer.0.SelfAttention.q.weight", "T5"),
+        ("model.layers.0.self_attn.q_proj.bias", "Qwen2"),
+        ("tok_embeddings.weight", "LLaMA in Meta's own format"),
         ("text_model.encoder.layers.0.mlp.fc1.weight", "CLIP"),
     ],
 )
 def test_bad_text_encoder_is_refused_before_anything_runs(host, folder, encoders, key, found):
     save_file({key: torch.ones(2)}, encoders / "other.safetensors")
-    with pytest.raises(ValueError, match=f"other.safetensors is none of the text encoders.*{found}"):
+    with pytest.raises(
+        ValueError, match=f"other.safetensors is none of the text encoders.*{found}"
+    ):
         host.run(tiny.graph(text_encoder="other.safetensors"))
+
+
+def problem(name):
+    """What the loader says of a text encoder before anything runs; None if nothing."""
+    from lumina_next.host import loading, model_folders
+
+    return loading.explain_unusable(model_folders.TEXT_ENCODERS, name)
+
+
+@pytest.fixture(params=tiny.TEXT_FAMILIES)
+def family(request):
+    return tiny.TEXT_FAMILIES[request.param]
+
+
+def test_good_text_encoder_is_not_refused(host, family):
+    encoders = tiny.write_text_encoder(host, family.name)
+    assert problem(f"{family.name}.safetensors") is None
+    folder = encoders / f"whole-{family.name}"
+    family.model().save_pretrained(folder, max_shard_size="20KB")
+    (folder / family.tokenizer_file).write_bytes(tiny.pieces(family.name))
+    assert problem(folder.name) is None
+
+
+def test_packed_text_encoder_is_known_by_its_header(host, encoders, family):
+    """Its config is in the metadata, without which a LLaMA this small would pass for a Gemma."""
+    from lumina_next.host import loading
+    from lumina_next.lumina.packing import pack
+
+    folder = encoders / f"to-pack-{family.name}"
+    family.model().save_pretrained(folder)
+    (folder / family.tokenizer_file).write_bytes(tiny.pieces(family.name))
+    pack(folder, encoders / f"packed-{family.name}.safetensors")
+    assert problem(f"packed-{family.name}.safetensors") is None
+    clip = loading.load_text_encoder(f"packed-{family.name}.safetensors")
+    assert hasattr(clip.cond_stage_model, family.host_name)
+
+
+def test_folder_without_a_tokenizer_is_refused(host, encoders, family):
+    folder = encoders / f"no-tokenizer-{family.name}"
+    family.model().save_pretrained(folder)
+    found = problem(folder.name)
+    assert "comes without a tokenizer" in found and f"into {folder.name}." in found
+    assert f"Put {family.tokenizer_file} or tokenizer.json" in found
+
+
+def test_tokenizer_of_another_model_is_refused(host, encoders, family):
+    folder = encoders / f"other-tokenizer-{family.name}"
+    family.model().save_pretrained(folder)
+    other = "t5" if family.name == "gemma" else "gemma"
+    (folder / "tokenizer.model").write_bytes(tiny.pieces(other))
+    assert "tokenizer.model is another model's tokenizer" in problem(folder.name)
+    (folder / "tokenizer.model").write_bytes(tiny.pieces(family.name))
+    assert problem(folder.name) is None  # said again of the file as it is now
+
+
+def test_tokenizer_with_more_tokens_than_embeddings_is_refused(host, encoders, family):
+    size = {"t5": 30}.get(family.name, 270)
+    tensors = family.tensors()
+    table = "shared.weight" if family.name == "t5" else "model.embed_tokens.weight"
+    tensors[table] = tensors[table][:size].clone()
+    name = f"too-small-{family.name}.safetensors"
+    save_file(tensors, encoders / name, family.metadata())
+    assert f"but {name} has embeddings for {size}" in problem(name)
+
+
+def test_missing_and_cut_shards_are_refused(host, encoders, family):
+    folder = encoders / f"shards-{family.name}"
+    family.model().save_pretrained(folder, max_shard_size="20KB")
+    (folder / family.tokenizer_file).write_bytes(tiny.pieces(family.name))
+    shard = sorted(folder.glob("model-*"))[1]
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1])
+    assert f"{shard.name} is cut short" in problem(folder.name)
+    shard.unlink()
+    assert f"lacks {shard.name}" in problem(folder.name)
+
+
+def test_misshapen_weight_is_named_before_anything_runs(host, encoders, family):
+    key = "layers.1.input_layernorm" if family.prefix else "encoder.block.1.layer.0.layer_norm"
+    key = f"{family.prefix}{key}.weight"
+    name = f"misshapen-{family.name}.safetensors"
+    save_file(family.tensors() | {key: torch.zeros(3)}, encoders / name, family.metadata())
+    assert f'"{key}" is (3,) where the rest of the file asks for (24,)' in problem(name)
+
+
+@pytest.mark.parametrize("config", ["{", "[]", ""])
+def test_damaged_config_is_named(host, encoders, config):
+    folder = encoders / "bad-config"
+    tiny.gemma().save_pretrained(folder)
+    (folder / "config.json").write_text(config)
+    assert problem("bad-config") == "config.json in bad-config is damaged. Download it again."
+
+
+def test_relative_of_llama_needs_its_config(host, encoders):
+    tensors = tiny.TEXT_FAMILIES["llama"].tensors()
+    tensors["model.embed_tokens.weight"] = torch.zeros(32_000, tiny.CONFIG.caption_dim)
+    save_file(tensors, encoders / "small-llama.safetensors")
+    found = problem("small-llama.safetensors")
+    assert "24 features per token" in found and "config.json included" in found
+
+
+def test_validation_reads_a_file_once(host, encoders, monkeypatch):
+    """A vocabulary takes a second to read, and every job asks."""
+    from lumina_next.host import loading
+
+    read = []
+    monkeypatch.setattr(loading, "check_tokenizer", lambda *given: read.append(given))
+    save_file(tiny.gemma_tensors(), encoders / "asked.safetensors", tiny.GEMMA_METADATA)
+    assert problem("asked.safetensors") is None and problem("asked.safetensors") is None
+    assert len(read) == 1
+    save_file(tiny.gemma_tensors() | {"x": torch.ones(1)}, encoders / "asked.safetensors")
+    problem("asked.safetensors")
+    assert len(read) == 2
 
 
 def test_changed_file_is_loaded_again(folder, weights):

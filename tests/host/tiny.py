@@ -4,9 +4,11 @@ The oracle is `lumina.model.NextDiT` on torch's own layers, stepped here by Eule
 is float32, and small enough to be made anew in a fraction of a second.
 """
 
+import dataclasses
 import functools
 import io
 import json
+from collections.abc import Callable
 
 import sentencepiece
 import torch
@@ -143,7 +145,7 @@ def count_forwards(model):
     return model, seen
 
 
-# --- the text encoder
+# --- the text encoders
 
 GEMMA_SIZES = {
     "hidden_size": CONFIG.caption_dim,
@@ -154,22 +156,62 @@ GEMMA_SIZES = {
     "head_dim": 8,  # not to be read from shapes, so a file says it
     "vocab_size": 320,
 }
+LLAMA_SIZES = GEMMA_SIZES | {"num_key_value_heads": 3, "rope_theta": 2e4, "rms_norm_eps": 1e-4}
+T5_SIZES = {
+    "d_model": CONFIG.caption_dim,
+    "d_kv": 8,
+    "d_ff": 40,
+    "num_layers": 3,
+    "num_heads": 3,
+    "vocab_size": 320,
+    "feed_forward_proj": "gated-gelu",
+}
 GEMMA_METADATA = {"config": json.dumps(GEMMA_SIZES)}
 WORDS = "a red cat and a green dog sit on the blue mat under the old tree near some water".split()
 
+# As the released models' vocabularies were made.
+SPIECE_SETTINGS = {
+    "gemma": {
+        "model_type": "bpe", "byte_fallback": True, "normalization_rule_name": "identity",
+        "add_dummy_prefix": False, "remove_extra_whitespaces": False, "split_digits": True,
+        "pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3,
+    },
+    "llama": {
+        "model_type": "bpe", "byte_fallback": True, "normalization_rule_name": "identity",
+        "add_dummy_prefix": True, "remove_extra_whitespaces": False, "split_digits": True,
+        "pad_id": -1, "eos_id": 2, "bos_id": 1, "unk_id": 0,
+    },
+    "t5": {
+        "model_type": "unigram", "normalization_rule_name": "nmt_nfkc",
+        "pad_id": 0, "eos_id": 1, "bos_id": -1, "unk_id": 2,
+    },
+}  # fmt: skip
 
-@functools.cache
-def pieces():
-    """A SentencePiece model with Gemma's special tokens, as bytes."""
+
+def train_pieces(family, sentences, size):
+    """A SentencePiece model of at most `size` pieces, as bytes."""
     trained = io.BytesIO()
-    pick = torch.randint(len(WORDS), (200, 8), generator=torch.Generator().manual_seed(0))
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=(" ".join(WORDS[i] for i in row) for row in pick), model_writer=trained,
-        vocab_size=300, hard_vocab_limit=False, model_type="bpe", byte_fallback=True,
-        pad_id=0, eos_id=1, bos_id=2, unk_id=3,
-        add_dummy_prefix=False, remove_extra_whitespaces=False, minloglevel=2,
+        sentence_iterator=iter(sentences), model_writer=trained, vocab_size=size,
+        hard_vocab_limit=False, minloglevel=2, **SPIECE_SETTINGS[family],
     )  # fmt: skip
     return trained.getvalue()
+
+
+@functools.cache
+def pieces(family="gemma"):
+    """A SentencePiece model with a family's special tokens, as bytes."""
+    pick = torch.randint(len(WORDS), (200, 8), generator=torch.Generator().manual_seed(0))
+    return train_pieces(family, (" ".join(WORDS[i] for i in row) for row in pick), 300)
+
+
+def randomised(kind, config):
+    """A model of transformers whose every weight matters."""
+    torch.manual_seed(3)
+    model = kind(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval().requires_grad_(False)
 
 
 @functools.cache
@@ -177,25 +219,94 @@ def gemma():
     """transformers' GemmaModel with random weights."""
     from transformers import GemmaConfig, GemmaModel
 
-    torch.manual_seed(3)
-    model = GemmaModel(GemmaConfig(**GEMMA_SIZES, attn_implementation="eager"))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    return model.eval().requires_grad_(False)
+    return randomised(GemmaModel, GemmaConfig(**GEMMA_SIZES, attn_implementation="eager"))
+
+
+@functools.cache
+def llama():
+    """transformers' LlamaModel with random weights."""
+    from transformers import LlamaConfig, LlamaModel
+
+    return randomised(LlamaModel, LlamaConfig(**LLAMA_SIZES, attn_implementation="eager"))
+
+
+@functools.cache
+def t5():
+    """transformers' T5EncoderModel with random weights."""
+    from transformers import T5Config, T5EncoderModel
+
+    return randomised(T5EncoderModel, T5Config(**T5_SIZES))
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFamily:
+    """A tiny text encoder as transformers makes one, and how its prompts are made of tokens.
+
+    host_name: of the encoder inside a CLIP. begin, end: what goes around a prompt. hidden_state:
+    which one "CLIP Text Encode" gives. prefix: of the weights in a published file.
+    """
+
+    name: str
+    host_name: str
+    model: Callable[[], torch.nn.Module]
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+    hidden_state: int
+    prefix: str
+    tokenizer_file: str = "tokenizer.model"
+
+    def tensors(self):
+        """Its weights as a single file holds them, the tokenizer inside."""
+        tensors = {self.prefix + key: tensor for key, tensor in self.weights().items()}
+        tensors["spiece_model"] = torch.frombuffer(bytearray(pieces(self.name)), dtype=torch.uint8)
+        return tensors
+
+    def weights(self):
+        weights = dict(self.model().state_dict())
+        weights.pop("encoder.embed_tokens.weight", None)  # T5's other name of the same
+        return weights
+
+    def metadata(self):
+        return {"config": self.model().config.to_json_string()}
+
+    def ids(self, text):
+        tokens = sentencepiece.SentencePieceProcessor(model_proto=pieces(self.name))
+        return [*self.begin, *tokens.encode(text), *self.end]
+
+    def states(self, ids, mask=None, model=None):
+        """All hidden states of rows of tokens, from transformers."""
+        model = model or self.model()
+        ids = torch.tensor(ids)
+        return model(ids, attention_mask=mask, output_hidden_states=True).hidden_states
+
+    def features(self, text, number=None, model=None):
+        number = self.hidden_state if number is None else number
+        return self.states([self.ids(text)], model=model)[number]
+
+
+TEXT_FAMILIES = {
+    "gemma": TextFamily("gemma", "gemma_2b", gemma, (2,), (), -2, "model."),
+    "llama": TextFamily("llama", "llama_2", llama, (1,), (2,), -1, "model."),
+    "t5": TextFamily("t5", "t5", t5, (), (1,), -1, "", "spiece.model"),
+}
 
 
 def gemma_tensors():
-    """Its weights as a single file holds them, the tokenizer inside."""
-    tensors = {f"model.{key}": tensor for key, tensor in gemma().state_dict().items()}
-    tensors["spiece_model"] = torch.frombuffer(bytearray(pieces()), dtype=torch.uint8)
-    return tensors
+    """Gemma's weights as a single file holds them, the tokenizer inside."""
+    return TEXT_FAMILIES["gemma"].tensors()
 
 
 def write_gemma(host):
     """gemma.safetensors in models/text_encoders, which it returns."""
+    return write_text_encoder(host, "gemma")
+
+
+def write_text_encoder(host, family):
+    """gemma.safetensors, llama.safetensors or t5.safetensors in models/text_encoders: that."""
     folder = host.models / "text_encoders"
-    if not (folder / "gemma.safetensors").exists():
-        save_file(gemma_tensors(), folder / "gemma.safetensors", GEMMA_METADATA)
+    known = TEXT_FAMILIES[family]
+    if not (folder / f"{family}.safetensors").exists():
+        save_file(known.tensors(), folder / f"{family}.safetensors", known.metadata())
     return folder
 
 

@@ -1,0 +1,252 @@
+"""A text encoder's vocabulary, in whichever form travels with the weights.
+
+A SentencePiece model (`tokenizer.model`, `spiece.model`, or the tensor `spiece_model` inside a
+weights file), or the same vocabulary as Hugging Face's `tokenizer.json` (`tokenizer_json`). Both
+give the tokens of a bare text, as the library of each one does, and where in the text they stand.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import comfy.text_encoders.t5
+import tokenizers
+import torch
+from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
+from torch import Tensor
+
+from ..lumina.text_folders import TOKENIZERS
+from .encoder_rules import RULES, Rules
+
+Span = tuple[int, int, int]  # token, and where in the text its letters begin and end
+
+
+class Tokens(Protocol):
+    """A tokenizer as the host's SDTokenizer uses one, and as a checkpoint stores it.
+
+    whole: tokens of a text with all that its model puts around it; None if it cannot tell.
+    size: one more than the largest token; text_size: without those that no plain text has. begin,
+    end: its tokens for that, which it never adds.
+    """
+
+    size: int
+    text_size: int
+    begin: int | None
+    end: int | None
+
+    @property
+    def whole(self) -> Callable[[str], list[int]] | None: ...
+    def __call__(self, text: str) -> dict[str, list[int]]: ...
+    def spans(self, text: str) -> Iterator[Span]: ...
+    def get_vocab(self) -> dict[str, int]: ...
+    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+
+class SentencePieceTokens(SPieceTokenizer):
+    """Tokens of a serialized SentencePiece model."""
+
+    whole = None
+
+    def __init__(self, model: bytes) -> None:
+        super().__init__(model, add_bos=False, add_eos=False)
+        ends = self.tokenizer.bos_id(), self.tokenizer.eos_id()
+        self.begin, self.end = (token if token >= 0 else None for token in ends)
+        self.size = self.text_size = self.tokenizer.get_piece_size()
+
+    def spans(self, text: str) -> Iterator[Span]:
+        # The one form with places in it that every version of the library returns.
+        message = self.tokenizer.encode(text, out_type="serialized_proto")
+        letter = [place for place, char in enumerate(text) for _ in char.encode()] + [len(text)]
+        for field, piece in _fields(message):
+            if field == _PIECES:
+                values = dict(_fields(piece))
+                begin, end = (letter[values.get(key, 0)] for key in (_BEGIN, _END))
+                yield values.get(_ID, 0), begin, end
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"spiece_model": self.serialize_model()}
+
+
+# Fields of SentencePieceText, and of the pieces in it.
+_PIECES = 2
+_ID, _BEGIN, _END = 2, 4, 5
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Number and value of each field of a protobuf message."""
+    place = 0
+    while place < len(message):
+        tag, place = _varint(message, place)
+        kind, size = tag & 7, 4
+        if kind == 0:
+            value, place = _varint(message, place)
+        else:
+            if kind == 2:
+                size, place = _varint(message, place)
+            value, place = message[place : place + size], place + size
+        yield tag >> 3, value
+
+
+def _varint(message: bytes, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[place]
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 128:
+            return value, place
+
+
+class JsonTokens:
+    """Tokens of a Hugging Face `tokenizer.json`."""
+
+    def __init__(self, model: bytes) -> None:
+        self.model = model
+        said = json.loads(model)
+        words = said["model"]["vocab"]
+        known = words if isinstance(words, dict) else {word[0]: i for i, word in enumerate(words)}
+        added = said.get("added_tokens", ())
+        special = {token["content"] for token in added if token.get("special")}
+        known = known | {token["content"]: token["id"] for token in added}
+        self.size = max(known.values()) + 1
+        self.text_size = max(known[word] for word in known.keys() - special) + 1
+        # Gemma's first: LLaMA's are HTML tags in its vocabulary.
+        self.begin = known.get("<bos>", known.get("<s>"))
+        self.end = known.get("<eos>", known.get("</s>"))
+
+    @cached_property
+    def processor(self) -> tokenizers.Tokenizer:
+        processor = tokenizers.Tokenizer.from_buffer(self.model)
+        processor.no_truncation()
+        processor.no_padding()
+        return processor
+
+    def whole(self, text: str) -> list[int]:
+        return self.processor.encode(text).ids
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        return {"input_ids": self.processor.encode(text, add_special_tokens=False).ids}
+
+    def spans(self, text: str) -> Iterator[Span]:
+        found = self.processor.encode(text, add_special_tokens=False)
+        for token, (begin, end) in zip(found.ids, found.offsets, strict=True):
+            yield token, begin, end
+
+    def get_vocab(self) -> dict[str, int]:
+        return self.processor.get_vocab()
+
+    def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
+        return self.processor.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"tokenizer_json": torch.frombuffer(bytearray(self.model), dtype=torch.uint8)}
+
+
+FORMS = {"spiece_model": SentencePieceTokens, "tokenizer_json": JsonTokens}
+FILES = {name: FORMS[key] for name, key in TOKENIZERS.items()}
+# ComfyUI's own T5 files come without a tokenizer, since it is here.
+HOST_T5 = Path(comfy.text_encoders.t5.__file__).parent / "t5_tokenizer" / "tokenizer.json"
+HOST_T5_VOCABULARY = 32_128
+
+
+def open_tokenizer(
+    file: Path, weights: Mapping[str, Tensor], vocabulary: int, rules: Rules
+) -> Tokens:
+    """The tokenizer inside the weights of `file`, or the file of one beside it, ready to use.
+
+    Raises ValueError as `check_tokenizer` does.
+    """
+    return _open(file, weights, vocabulary, rules, is_used=True)
+
+
+def check_tokenizer(
+    file: Path, weights: Mapping[str, Tensor], vocabulary: int, rules: Rules
+) -> None:
+    """Raise ValueError if there is no tokenizer, or not one for a model of these `rules`.
+
+    Or if it knows more tokens than the `vocabulary` that the model has embeddings for. The text
+    says which file to put where. Of `weights`, only a tokenizer's bytes need be there.
+    """
+    _open(file, weights, vocabulary, rules, is_used=False)
+
+
+def _open(
+    file: Path, weights: Mapping[str, Tensor], vocabulary: int, rules: Rules, *, is_used: bool
+) -> Tokens:
+    problems = []
+    for form, model, source in _found(file, weights, vocabulary, rules):
+        try:
+            tokens = form(model)
+            if is_used:
+                tokens("")
+        except Exception as error:  # both libraries raise bare exceptions for what they cannot read
+            problems.append(f"{source} cannot be read as a tokenizer: {error}. Download it again.")
+            continue
+        problem = _misfit(tokens, vocabulary, rules, file)
+        if problem is None:
+            return tokens
+        problems.append(f"{source} {problem}")
+    raise ValueError(problems[0] if problems else _missing(file, rules))
+
+
+def _misfit(tokens: Tokens, vocabulary: int, rules: Rules, file: Path) -> str | None:
+    found, expected = (tokens.begin, tokens.end), (rules.begin, rules.end)
+    if rules.are_fixed and found != expected:
+        return (
+            f"is another model's tokenizer: the tokens that begin and end a text are {found}, not "
+            f"{expected}. {_advice(file, rules)}"
+        )
+    # Gemma-3's tokenizer has a token for pictures that the smallest, for text only, lacks.
+    size = tokens.size if rules.are_fixed else tokens.text_size
+    if size > vocabulary:
+        return (
+            f"knows {size:,} tokens, but {file.name} has embeddings for {vocabulary:,}: "
+            "they belong to different models. Use the tokenizer that came with the weights."
+        )
+    return None
+
+
+def _missing(file: Path, rules: Rules) -> str:
+    return f"{file.name} comes without a tokenizer. {_advice(file, rules)}"
+
+
+def _advice(file: Path, rules: Rules) -> str:
+    name, own = rules.tokenizer_file, ""
+    if not _is_in_folder_of_its_own(file):
+        own = (
+            f"; where other models live there too, call it {file.stem}.{name} or "
+            f"{file.stem}.tokenizer.json"
+        )
+    return (
+        f"Put {name} or tokenizer.json of {rules.published_as} beside it, into "
+        f"{file.parent.name}{own}."
+    )
+
+
+def _found(
+    file: Path, weights: Mapping[str, Tensor], vocabulary: int, rules: Rules
+) -> Iterator[tuple[type[Tokens], bytes, str]]:
+    """Form and bytes of each tokenizer that may be the one, and its name for an error text."""
+    for key, form in FORMS.items():
+        if key in weights:
+            yield form, weights[key].numpy().tobytes(), f'"{key}" in {file.name}'
+    for candidate, form in _candidates(file):
+        if candidate.is_file():
+            yield form, candidate.read_bytes(), candidate.name
+    is_t5 = rules == RULES["t5"] and vocabulary == HOST_T5_VOCABULARY
+    if is_t5 and not _is_in_folder_of_its_own(file):
+        yield JsonTokens, HOST_T5.read_bytes(), "ComfyUI's tokenizer for T5"
+
+
+def _is_in_folder_of_its_own(file: Path) -> bool:
+    return (file.parent / "config.json").is_file()
+
+
+def _candidates(file: Path) -> list[tuple[Path, type[Tokens]]]:
+    # A file's own tokenizer first: its folder may hold the text encoders of several models.
+    own = [(file.with_name(f"{file.stem}.{name}"), form) for name, form in FILES.items()]
+    folders = [file.parent, file.parent.parent / "tokenizer"]  # the latter in a diffusers pipeline
+    return own + [(folder / name, form) for folder in folders for name, form in FILES.items()]

@@ -1,0 +1,150 @@
+"""A decoder as a writer: the long caption that follows a short one, token by token.
+
+The next token is chosen as transformers' `generate` chooses it: penalties, temperature, top k,
+top p, min p, in this order. google/gemma-2b is no chat model, it continues what it reads; so it is
+shown short captions with their long versions, and the line it adds is the answer.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .decoder import Decoder
+
+END_OF_TURN = "<end_of_turn>"  # where Gemma's instruction-tuned models stop
+NEWLINE_BYTE = "<0x0A>"
+
+EXAMPLES = {
+    "a cat on a window sill": "A close-up photograph of a gray tabby cat lying on a white wooden "
+    "window sill. Soft morning light falls through the glass on its striped fur and its long "
+    "white whiskers. Its green eyes look out at a blurred garden, and a small clay pot with a fern "
+    "stands beside it. The colors are muted and the mood is quiet.",
+    "old ship in a storm, oil painting": "An oil painting of an old three-masted ship in a storm "
+    "at sea. The ship leans to the left while dark green waves with white foam break over its bow, "
+    "and its torn brown sails swell in the wind. Behind it the heavy clouds part, and a narrow "
+    "beam of yellow light falls on the water. Thick brush strokes give the waves weight.",
+    "girl with umbrella, anime": "An anime illustration of a young girl with short black hair who "
+    "stands on a city street at night under a clear plastic umbrella. She wears a yellow raincoat "
+    "and red boots, and looks up into the rain with a small smile. Pink and blue neon signs are "
+    "mirrored in the wet pavement, and the people far behind her are soft gray shapes.",
+}
+
+
+def few_shot(prompt: str) -> str:
+    """The text whose next line is a long version of `prompt`, which is put on one line itself."""
+    pairs = [*EXAMPLES.items(), (" ".join(prompt.split()), "")]
+    shown = [f"Short caption: {short}\nLong caption: {long}" for short, long in pairs]
+    # Without the last space: it belongs to the word that is to be written.
+    return "Short captions of pictures, and the same at length.\n\n" + "\n\n".join(shown).rstrip()
+
+
+def stop_tokens(pieces: Mapping[int, str], end: int | None, *, at_line_end: bool) -> frozenset[int]:
+    """Tokens that end a text: `end`, and of a vocabulary those whose `pieces` are written so."""
+    names = {END_OF_TURN}
+    if at_line_end:
+        names |= {NEWLINE_BYTE, *(piece for piece in pieces.values() if "\n" in piece)}
+    found = {number for number, piece in pieces.items() if piece in names}
+    return frozenset(found if end is None else found | {end})
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn. Raises ValueError for a number outside its range.
+
+    temperature sharpens (below 1) or flattens the odds; 0 takes the likeliest token. Then only
+    these are drawn from: the top_k likeliest (0: all), of those the likeliest that together reach
+    top_p, and what is at least min_p times as likely as the first. For a token written before,
+    repetition_penalty divides a positive score and multiplies a negative one, and presence_penalty
+    is subtracted; the prompt's own words are free.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or self.top_k < 0:
+            raise ValueError(
+                "temperature and top_k must not be negative, got "
+                f"{self.temperature} and {self.top_k}"
+            )
+        if not (0 <= self.top_p <= 1 and 0 <= self.min_p <= 1):
+            raise ValueError(
+                f"top_p and min_p must lie between 0 and 1, got {self.top_p} and {self.min_p}"
+            )
+        if self.repetition_penalty <= 0:
+            raise ValueError(
+                f"repetition_penalty must be above 0, got {self.repetition_penalty}. 1 switches it "
+                "off, 1.1 discourages repetition."
+            )
+
+
+def write(
+    decoder: Decoder,
+    embeds: Tensor,
+    sampling: Sampling,
+    *,
+    max_tokens: int,
+    stops: Collection[int] = (),
+    seed: int | None = None,
+    logits: Callable[[Tensor], Tensor] | None = None,
+) -> Iterator[int]:
+    """The tokens that follow embeds (1, S, D), each as soon as it is known.
+
+    Ends before the first of `stops`, or after max_tokens. The same seed gives the same tokens and
+    leaves torch's own random numbers alone; without one they differ each time. Activations keep
+    the dtype of embeds. logits: the decoder's own, unless a host casts a tied head at use.
+    """
+    logits = logits or decoder.logits
+    generator = torch.Generator()
+    generator.seed() if seed is None else generator.manual_seed(seed)
+    cache, written = decoder.new_cache(), []
+    for _ in range(max_tokens):
+        (state,) = decoder.hidden_states(embeds, None, (-1,), cache)
+        token = next_token(logits(state[:, -1])[0], written, sampling, generator)
+        if token in stops:
+            return
+        written.append(token)
+        yield token
+        embeds = decoder.embed(torch.tensor([[token]], device=embeds.device)).to(embeds.dtype)
+
+
+def next_token(
+    logits: Tensor, written: Sequence[int], sampling: Sampling, generator: torch.Generator
+) -> int:
+    """A token drawn from logits (vocab_size,), those `written` before being penalised."""
+    scores = penalised(logits.float(), written, sampling)
+    if sampling.temperature == 0:
+        return int(scores.argmax())
+    tokens, odds = candidates(scores / sampling.temperature, sampling)
+    return int(tokens[torch.multinomial(odds, 1, generator=generator)])
+
+
+def penalised(scores: Tensor, written: Sequence[int], sampling: Sampling) -> Tensor:
+    """Scores (vocab_size,) with those of `written` tokens lowered once, however often they came."""
+    tokens = torch.tensor(written, dtype=torch.long, device=scores.device)
+    known, penalty = scores[tokens], sampling.repetition_penalty
+    lowered = torch.where(known < 0, known * penalty, known / penalty) - sampling.presence_penalty
+    return scores.index_copy(0, tokens, lowered)
+
+
+def candidates(scores: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """The tokens (N,) that may come next, likeliest first, and their probabilities (N,).
+
+    Both on the CPU, where the same seed draws the same token whatever device the model is on.
+    """
+    tokens = torch.arange(len(scores), device=scores.device)
+    if 0 < sampling.top_k < len(scores):
+        # Whatever is as likely as the last of them stays, so that chance does not choose here.
+        tokens = (scores >= scores.topk(sampling.top_k).values[-1]).nonzero()[:, 0]
+    ordered, order = scores[tokens].cpu().sort(descending=True, stable=True)
+    odds = ordered.double().softmax(0)
+    likelier = odds.cumsum(0) - odds  # the sum of all before
+    is_kept = (likelier < sampling.top_p) & (odds >= sampling.min_p * odds[0])
+    is_kept[0] = True
+    return tokens.cpu()[order[is_kept]], odds[is_kept] / odds[is_kept].sum()

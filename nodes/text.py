@@ -1,0 +1,133 @@
+"""Prompts as the model is told them: both at once, in a template, cleaned, or one for each picture.
+
+At its defaults the node is two "CLIP Text Encode", to the bit: Lumina-Next was trained on captions
+as they are. What changes a prompt is off, and acts on the positive one only, as in diffusers.
+"""
+
+from comfy_api.latest import io
+
+from ..host import prompts
+from ..lumina import captions
+from ..lumina.captions import CLEANING, PLACE, TEMPLATES
+from .dynamic_combo import chosen
+
+NONE, CUSTOM = "none", "custom"
+TEMPLATE_NAMES = (NONE, *TEMPLATES, CUSTOM)
+
+
+class TextEncode(io.ComfyNode):
+    """Lumina-Next Text Encode: positive and negative prompt as CONDITIONING."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LuminaNextTextEncode",
+            display_name="Lumina-Next Text Encode",
+            category="model/conditioning",
+            description="Encodes the positive and the negative prompt, and shows how many tokens "
+            "they have. Weights work as in every prompt: (red:1.3). Further settings: templates, "
+            "cleaning of text from the web, and a prompt for each picture of a batch.",
+            search_aliases=[
+                "lumina",
+                "lumina next",
+                "clip text encode",
+                "prompt",
+                "negative prompt",
+                "system prompt",
+                "clean caption",
+                "batch prompts",
+            ],
+            inputs=[
+                io.Clip.Input("clip", tooltip='From "Load Lumina-Next Text Encoder".'),
+                io.String.Input(
+                    "positive",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="What the picture should show. Lumina-Next reads 256 tokens, about "
+                    "200 words; what was cut off is shown on the node.",
+                ),
+                io.String.Input(
+                    "negative",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="What it should not show. Empty is how the model was trained, and a "
+                    "good start. Template and cleaning leave it as it is.",
+                ),
+                _template_input(),
+                io.Combo.Input(
+                    "cleaning",
+                    options=list(CLEANING),
+                    default=captions.OFF,
+                    advanced=True,
+                    tooltip="Takes web addresses, HTML, file names, product codes and odd "
+                    "punctuation out of the positive prompt and writes it in lower case, as "
+                    "diffusers does. Latin text: not where there are letters of another script.",
+                ),
+                io.Boolean.Input(
+                    "batch",
+                    default=False,
+                    advanced=True,
+                    tooltip="On: every line of the positive prompt is a prompt of its own, the "
+                    "first for the first picture of a batch. Give the latent as many pictures. "
+                    "The negative prompt has one line for all, or as many.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="positive", tooltip="What to show, for the sampler's positive."
+                ),
+                io.Conditioning.Output(
+                    display_name="negative", tooltip="What to avoid, for the sampler's negative."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        clip: object,
+        positive: str,
+        negative: str,
+        cleaning: str,
+        batch: bool,
+        template: io.DynamicCombo.Type | None = None,
+    ) -> io.NodeOutput:
+        wanted = captions.split(positive, one_per_line=batch)
+        unwanted = captions.split(negative, one_per_line=batch)
+        around = _template(*chosen(template, "template", TEMPLATE_NAMES))
+        return io.NodeOutput(
+            *prompts.encode_both(
+                clip,
+                [captions.prepared(text, around, cleaning) for text in wanted],
+                [captions.prepared(text) for text in unwanted],
+            )
+        )
+
+
+def _template_input() -> io.DynamicCombo.Input:
+    own = {CUSTOM: [_text_input()]}
+    return io.DynamicCombo.Input(
+        "template",
+        options=[io.DynamicCombo.Option(name, own.get(name, [])) for name in TEMPLATE_NAMES],
+        tooltip="What stands around the positive prompt. none: nothing, as Lumina-Next was "
+        "trained. superior, alignment: the system prompts of Lumina-Image 2.0, for models "
+        "fine-tuned with one. custom: your own.",
+        extra_dict={"advanced": True},  # which this kind of input has no parameter for
+    )
+
+
+def _text_input() -> io.String.Input:
+    return io.String.Input(
+        "text",
+        multiline=True,
+        default=PLACE,
+        tooltip=f"{PLACE} stands for the prompt, as in: An oil painting of {PLACE}, (muted "
+        "colours:1.2).",
+    )
+
+
+def _template(name: str, own: dict[str, object]) -> str:
+    return {NONE: captions.UNCHANGED, CUSTOM: own.get("text"), **TEMPLATES}[name]
+
+
+NODES = [TextEncode]

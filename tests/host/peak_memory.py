@@ -1,0 +1,50 @@
+"""Loads a model and a text encoder on the CPU, draws a picture, and prints what memory it took.
+
+    python peak_memory.py COMFYUI PACK MODEL_FILE TEXT_ENCODER_FILE
+
+One line of JSON: the process's peak resident bytes before loading, after it, and after the picture.
+"""
+
+import importlib.util
+import json
+import resource
+import sys
+
+import torch
+
+
+def main(host: str, pack: str, model_file: str, text_encoder_file: str) -> None:
+    sys.path.insert(0, host)
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    import nodes
+
+    loading = import_pack(pack)
+    peaks = {"before": peak_bytes()}
+    with torch.inference_mode():
+        clip = loading.load_text_encoder_file(text_encoder_file, {})
+        model = loading.load_model_file(model_file, {}, "SDXL")
+        peaks["loaded"] = peak_bytes()
+        prompt = clip.encode_from_tokens_scheduled(clip.tokenize("a red cat"))
+        latent = {"samples": torch.zeros(1, 4, 16, 16)}
+        nodes.common_ksampler(model, 0, 1, 4.0, "euler", "normal", prompt, prompt, latent)
+        peaks["drawn"] = peak_bytes()
+    print(json.dumps(peaks))
+
+
+def import_pack(root: str):
+    spec = importlib.util.spec_from_file_location(
+        "lumina_next", f"{root}/__init__.py", submodule_search_locations=[root]
+    )
+    sys.modules["lumina_next"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["lumina_next"])
+    return importlib.import_module("lumina_next.host.loading")
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

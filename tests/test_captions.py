@@ -1,0 +1,230 @@
+"""Prompts split, put into templates and cleaned. What diffusers makes of CLEANED is tested, and
+many more texts with it, in host/test_text_encode.py: importing diffusers takes seconds."""
+
+import string
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lumina_next.lumina import captions
+from lumina_next.lumina.captions import clean, fill, is_latin, prepared, split
+
+CLEANED = {
+    "A Red Cat,  sitting on the Mat.": "a red cat, sitting on the mat.",
+    "a cat\n\tand\u00a0a\u3000dog ": "a cat and a dog",
+    "": "",
+    # HTML
+    "<b>bold</b> move<br/>": "bold move",
+    'a <a href="u">link</a> <!-- not this -->here': "a link here",
+    "<script>x</script>a <style>y</style>cat": "a cat",
+    "a <person> walking": "a person walking",
+    "a < b, I <3 you": "a < b, i <3 you",
+    "salt &amp; pepper &quot;caf&eacute;&quot; &#39;n&#39; &nbsp x&nbsp;y": 'salt pepper "café" '
+    "'n' x y",
+    "a%20red%2C+fat+cat": "a red, fat cat",
+    "100% cotton": "100% cotton",
+    # addresses and names
+    "http://example.com": "",
+    "see https://www.example.org/a/b_c-d and shop.example.net here": "see and here",
+    "by @some_one at me@example.com": "by at me",
+    "at 192.168.0.1 now": "at now",
+    "/home/me/IMG_1234.jpg of a cat.webp on a mat": "of a on a mat",
+    # numbers and codes
+    "#12 a #1234 b #12345 c 1234567 d 12345": "a 1234 b c d 12345",
+    "jc6640 jc6640vc 6640vc231 a1b2 of r2d2": "of",
+    "a b52, mp3, 4k, ps5, xbox360, 3.14, 1,000 cats": "a b52, mp3, 4k, ps5, xbox360, 3.14, "
+    "1,000 cats",
+    "a 1920x1080 wallpaper, 12:30": "a wallpaper, 12:30",
+    # what shops and pages say
+    "Worldwide free shipping of a cat, free download": "of a cat",
+    "a cat click for more, jpg image of page 12": "a cat , of",
+    # quotes, dashes, repetition
+    "“curly” and ‘single’ «guillemets» `ticks` here": '"curly" and \'single\' "guillemets" '
+    '"ticks" here',
+    '"quoted whole"': "quoted whole",
+    "it's ''twice'' here": 'it\'s "twice" here',
+    "a — b – c": "a - b - c",
+    "snow-white and old-fashioned": "snow-white and old-fashioned",
+    "snow-white, old-fashioned, hand-made, half-open": "snow white, old fashioned, hand made, "
+    "half open",
+    "under_the_old_tree_here": "under the old tree here",
+    "wait... what?! yes!!": "wait what?! yes!!",
+    "*star* ~ [x] {y|z} a/b & c • © ™": "star x y z a b c",
+    "a . b , c : d,e.f": "a b , c: d, e. f",
+    "-'a cat,": "a cat",
+    ".hidden": "",
+    # odd characters
+    "ＦＵＬＬ ﬁne e\u0301t\u0301\ufeff\x07": "full fine ét́",
+    "Ünïcödé ÉTÉ ß 😀": "ünïcödé été ß 😀",
+    "Привет مرحبا हिन्दी ไทย 한국어 カタカナ": "привет مرحبا हिन्दी ไทย 한국어 カタカナ",
+}
+OURS = {
+    # letters that diffusers drops
+    "一只红色的猫，在垫子上。": "一只红色的猫, 在垫子上。",
+    "猫 on a 畳": "猫 on a 畳",
+    "猫.png @猫 5º": "猫. 猫 5º",
+    # addresses of which it leaves a part, and words that it takes for one
+    "see https://example.org/a/b?c=d#e, foo.co.uk/x?y=z here": "see , here",
+    "Mr.Rush is a.rural man": "mr. rush is a. rural man",
+    "&lt;b&gt;Bold&lt;/b&gt; &amp;quot;move&amp;quot;": 'bold "move"',
+    "rock &region 5%add x": "rock region 5%add x",
+    # weights, escapes, embeddings
+    "A (RED:1.3) Cat": "a (red:1.3) cat",
+    "((A))  (B c:-0.5), (d :  1.1 )": "((a)) (b c:-0.5), (d :  1.1 )",
+    r"smile \(Film\), \(\)": r"smile \(film\), \(\)",
+    "a embedding:My_Style.PT, (embedding:Other:1.2) B": "a embedding:My_Style.PT, "
+    "(embedding:Other:1.2) b",
+    "a (http://example.com:1.3) cat, (r2d2) ((jc6640:1.1):1.2)": "a cat,",
+    "(<b>Bold</b> move:1.2)": "(bold move:1.2)",
+    "（a）&#40;b&#41;%28c%29": "a b c",
+}
+
+
+@pytest.mark.parametrize("text", CLEANED)
+def test_debris_goes(text):
+    assert clean(text) == CLEANED[text]
+
+
+@pytest.mark.parametrize("text", OURS)
+def test_what_a_prompt_here_may_hold_stays(text):
+    assert clean(text) == OURS[text]
+
+
+def letters(text):
+    """Letters without their case, widths and ligatures undone; and the marks they carry."""
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return [c for c in text if unicodedata.category(c)[0] in "LM"]
+
+
+def characters(*ranges):
+    return "".join(chr(c) for low, high in ranges for c in range(low, high + 1))
+
+
+SCRIPTS = {
+    "Chinese": characters((0x4E00, 0x4E40), (0x3400, 0x3420), (0x3105, 0x3120), (0xF900, 0xF920)),
+    "Japanese": characters((0x3041, 0x30FF), (0xFF66, 0xFF9D), (0x31F0, 0x31FF)) + "猫々〆ヶ",
+    "Korean": characters((0xAC00, 0xAC40), (0x1100, 0x1112), (0x3131, 0x3160)),
+    "Arabic": characters((0x0621, 0x064A), (0x064B, 0x0652), (0x0671, 0x06D3), (0xFB50, 0xFBB0)),
+    "Hebrew": characters((0x05D0, 0x05EA), (0x05B0, 0x05BD)),
+    "Cyrillic": characters((0x0400, 0x045F), (0x0490, 0x04FF)),
+    "Greek": characters((0x0391, 0x03A1), (0x03A3, 0x03CE), (0x1F00, 0x1F15)),
+    "Devanagari": characters((0x0904, 0x0939), (0x093E, 0x094D), (0x0958, 0x0961)),
+    "Thai": characters((0x0E01, 0x0E3A), (0x0E40, 0x0E4E)),
+    "accented Latin": characters((0x00C0, 0x00D6), (0x00D8, 0x00F6), (0x00F8, 0x024F)) + "ªº",
+}
+BETWEEN = " \n.,;:!?'\"()[]{}<>#%&*+-_/\\|~。、，！？「」（）“”…—\u200c\u200d"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_every_letter_of_every_script_stays(script, data):
+    text = data.draw(st.text(SCRIPTS[script] + BETWEEN, max_size=40))
+    assert sorted(letters(clean(text))) == sorted(letters(text))  # marks may change their order
+
+
+@given(
+    st.text(characters((0x1F300, 0x1F6FF), (0x1F900, 0x1F9FF), (0x2600, 0x26FF)) + "\ufe0f\u200d")
+)
+@settings(max_examples=60, deadline=None)
+def test_emoji_stay(text):
+    assert clean(text) == text
+
+
+@given(st.text(characters((0, 0x24F), (0x2000, 0x206F), (0xFDD0, 0xFDD1), (0xFF00, 0xFF5E))))
+@settings(max_examples=100, deadline=None)
+def test_any_text_can_be_cleaned(text):
+    found = clean(text)
+    assert found == found.strip() and captions.MARK not in found
+
+
+@given(
+    st.recursive(
+        st.sampled_from(
+            ["Cat", "http://example.com ", "r2d2", "- ", "jpg, ", "猫", r"\(", "a.B", ""]
+        ),
+        lambda inner: (
+            st.lists(inner, max_size=3).map(" ".join).map("({}:1.3)".format)
+            | st.lists(inner, max_size=3).map(" ".join).map("({})".format)
+        ),
+        max_leaves=6,
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_parentheses_stay_balanced(text):
+    found = clean(text).replace(r"\(", "")
+    depth = 0
+    for letter in found:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        assert depth >= 0
+    assert depth == 0
+
+
+PIECES = ["a", "a.", "1.", "a-", "<", "<a", "<!--", "<script>", "(", ":1", "猫", "http://", "&amp;"]
+
+
+@pytest.mark.parametrize(
+    "piece", [*PIECES, "embedding:", "\\", "'\"", " ", "free ", "a1", "@", ", "]
+)
+def test_long_text_takes_no_time(piece):
+    begin = time.process_time()
+    clean(piece * 10_000)
+    assert time.process_time() - begin < 2  # usually 0.05; a quadratic way would take more
+
+
+def test_prompt_of_nothing_but_debris_says_so():
+    assert (
+        prepared("https://example.com/a.png", cleaning="all").note == "cleaning left nothing of it"
+    )
+    assert prepared("A cat", cleaning="all").note == 'cleaned to "a cat"'
+    assert prepared("a cat", cleaning="all").note == prepared("A cat").note == ""
+    assert len(prepared("A " + "cat " * 100, cleaning="all").note) < 120
+
+
+@pytest.mark.parametrize("cleaning", ["off", "Latin text", "all"])
+def test_cleaning_is_done_where_it_is_wanted(cleaning):
+    def is_changed(text):
+        return prepared(text, cleaning=cleaning).text != text
+
+    assert is_changed("A Cat, ÉTÉ") == (cleaning != "off")
+    assert is_changed("A 猫") == is_changed("Привет, Cat") == (cleaning == "all")
+
+
+@pytest.mark.parametrize("text", ["", "a cat", "Ünïcödé ß", "ＦＵＬＬ ﬁ", "12 😀", "Hawaiʻi", "5º"])
+def test_latin_text_is_known(text):
+    assert is_latin(text)
+
+
+@pytest.mark.parametrize("text", ["a 猫", "ねこ", "Привет", "α", "مرحبا", "हि", "한", "ﾈｺ"])
+def test_other_scripts_are_known(text):
+    assert not is_latin(text)
+
+
+def test_template_says_the_prompt_wherever_it_has_a_place():
+    assert fill("({prompt}:1.2), {x} {prompt}", "a {prompt} \\1") == (
+        "(a {prompt} \\1:1.2), {x} a {prompt} \\1"
+    )
+
+
+def test_template_without_a_place_is_refused():
+    with pytest.raises(ValueError, match="no {prompt}.*oil painting of {prompt}"):
+        fill("an oil painting", "a cat")
+
+
+def test_template_is_not_cleaned():
+    given = "An OIL painting, {prompt} <Prompt Start>"
+    assert prepared("Cat.png, A Dog", given, "all").text == "An OIL painting, a dog <Prompt Start>"
+
+
+@given(st.text(string.printable))
+def test_prompt_in_no_template_is_the_prompt(text):
+    assert prepared(text).text == text
+    assert split(text, one_per_line=False) == [text]
+
+
+def test_lines_are_prompts():
+    assert split(" a cat \r\n\n\t\na dog", one_per_line=True) == ["a cat", "a dog"]
+    assert split("\n \n", one_per_line=True) == split("", one_per_line=True) == [""]
