@@ -40,6 +40,12 @@ def test_cells_are_averaged_edges_included(height, width, factor):
     torch.testing.assert_close(found, torch.stack(expected, dim=2))
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_averages_lie_in_memory_as_fast_attention_needs_them(batch):
+    seen = torch.randn(batch, 64, 3, 4).transpose(1, 2)  # as the model splits its heads
+    assert Cells(8, 8, 2).pooled(seen).stride(-1) == 1
+
+
 @pytest.mark.parametrize("order", ORDERS)
 @given(st.floats(0, 1), st.floats(0.1, 1), st.integers(1, 40))
 @settings(max_examples=40, deadline=None)
