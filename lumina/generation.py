@@ -145,6 +145,7 @@ def candidates(scores: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     ordered, order = scores[tokens].cpu().sort(descending=True, stable=True)
     odds = ordered.double().softmax(0)
     likelier = odds.cumsum(0) - odds  # the sum of all before
-    is_kept = (likelier < sampling.top_p) & (odds >= sampling.min_p * odds[0])
+    is_within = (likelier < sampling.top_p) | (sampling.top_p >= 1)  # rounding reaches 1 too early
+    is_kept = is_within & (odds >= sampling.min_p * odds[0])
     is_kept[0] = True
     return tokens.cpu()[order[is_kept]], odds[is_kept] / odds[is_kept].sum()

@@ -27,7 +27,7 @@ def inputs(height=8, width=8):
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_cells_are_averaged_edges_included(height, width, factor):
     x = torch.randn(2, 3, height * width, 4)
     grid = x.unflatten(2, (height, width))
@@ -48,7 +48,7 @@ def test_averages_lie_in_memory_as_fast_attention_needs_them(batch):
 
 @pytest.mark.parametrize("order", ORDERS)
 @given(st.floats(0, 1), st.floats(0.1, 1), st.integers(1, 40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_dropping_layers_fall_linearly_with_time(order, t, until, count):
     found = ContextDrop(2, until, order).layers(t, count)
     assert len(found) == round(count * max(0.0, 1 - t / until))

@@ -225,7 +225,7 @@ def test_embeds_are_scaled_inside() -> None:
     assert_close(model(TOKENS, hidden_state=0), embeds * 32**0.5)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(left=st.integers(0, 6), right=st.integers(0, 6), garbage=st.integers(0, 60))
 def test_padding_changes_no_token(left: int, right: int, garbage: int) -> None:
     model = load_decoder(oracle().model.state_dict())
@@ -235,7 +235,7 @@ def test_padding_changes_no_token(left: int, right: int, garbage: int) -> None:
     assert_close(found, model(TOKENS), rtol=1e-4, atol=1e-5)  # angles far from 0 are coarser
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(
     family=st.sampled_from(sorted(FAMILIES)),
     kv_heads=st.sampled_from([1, 2, 4]),

@@ -221,7 +221,7 @@ def test_every_cut_is_noticed_before_reading(tmp_path, suffix):
     save_file(WEIGHTS, path) if suffix == ".safetensors" else torch.save(WEIGHTS, path)
     whole = path.read_bytes()
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(st.integers(0, len(whole) - 1))
     def is_explained(length):
         path.write_bytes(whole[:length])

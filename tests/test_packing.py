@@ -110,7 +110,7 @@ def tensors(draw):
     return tensor.transpose(0, -1) if shape and draw(st.booleans()) else tensor
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     shards=st.lists(st.lists(tensors(), min_size=1, max_size=4), min_size=1, max_size=3),
     form=st.sampled_from(["safetensors", "bin"]),
@@ -387,7 +387,7 @@ begun.wait()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux tells it")
 def test_memory_stays_small_and_quitting_cleans_up(tmp_path):
-    size = 160 * 2**20
+    size = 192 * 2**20
     folder = write_folder(tmp_path / "sparse", [{}])
     header = {EMBEDDING: {"dtype": "BF16", "shape": [size // 4, 2], "data_offsets": [0, size]}}
     text = json.dumps(header).encode()
@@ -399,7 +399,7 @@ def test_memory_stays_small_and_quitting_cleans_up(tmp_path):
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert run.returncode == 0, run.stderr
     said, growth = run.stdout.splitlines()
-    assert "first.safetensors (83.9 MB) was written" in said
+    assert "first.safetensors (100.7 MB) was written" in said
     assert int(growth) < size / 3, f"{int(growth):,} bytes"
     assert {path.name for path in tmp_path.iterdir()} == {"sparse", "first.safetensors"}
     files[0].unlink()

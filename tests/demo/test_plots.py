@@ -64,13 +64,12 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_same_numbers_give_same_bytes(plots, name, tmp_path):
+def test_same_numbers_give_same_bytes(plots, tmp_path):
     files = tmp_path / "first.svg", tmp_path / "second.svg"
     for file in files:
-        plots.draw(plots.PLOTS[name][1], ROWS[name], file)
+        plots.draw(plots.PLOTS["context-drop"][1], CONTEXT_DROP, file)
     first, second = (file.read_bytes() for file in files)
-    assert first == second and len(first) < 60_000
+    assert first == second
 
 
 @pytest.mark.parametrize(
@@ -87,6 +86,7 @@ def test_plot_says_what_it_shows(plots, name, words, tmp_path):
     plots.draw(plots.PLOTS[name][1], ROWS[name], file)
     text = file.read_text()
     assert [word for word in words if f">{word}</text>" not in text] == []
+    assert len(text) < 60_000
     assert "fill: #ffffff" in text  # a background of its own, also on a dark page
 
 
