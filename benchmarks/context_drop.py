@@ -13,7 +13,6 @@ benchmarks/results/context_drop.json.
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -28,7 +27,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from demo.saving import write_whole
+from demo.saving import write_json
 from lumina.config import NEXT_DIT_2B_GQA, NextDiTConfig
 from lumina.context_drop import Cells, ContextDrop
 from lumina.model import NextDiT, scaled_dot_product_attention
@@ -280,8 +279,7 @@ def main() -> None:
     default = ContextDrop()
     note = NOTE.format(until=default.until, share=dropping_share(default, whole.layers))
     print(f"\n{note}")
-    text = json.dumps({**made_on, "note": note, "rows": found}, indent=1) + "\n"
-    write_whole(args.json, lambda part: part.write_text(text))
+    write_json(args.json, {**made_on, "note": note, "rows": found})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ other. Prints a Markdown table and writes benchmarks/results/pooling.json.
 """
 
 import argparse
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +22,7 @@ from torch import Tensor
 from demo.evaluate import Share
 from demo.generate import Demo
 from demo.measure import Measure
-from demo.saving import write_whole
+from demo.saving import write_json
 from lumina import rope
 from lumina.context_drop import Cells, ContextDrop
 from lumina.model import NextDiT, scaled_dot_product_attention
@@ -157,8 +156,7 @@ def main() -> None:
         print(row, flush=True)
         rows.append(asdict(row))
     content = {"pictures": args.count, "steps": STEPS, "schedule": SCHEDULE, "rows": rows}
-    text = json.dumps(content, indent=1) + "\n"
-    write_whole(RESULTS, lambda part: part.write_text(text))
+    write_json(RESULTS, content)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ weights and are read back by reading.py.
 """
 
 import argparse
-import json
 import os
 import random
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import torch
 
 from .generate import MODELS, Demo
 from .reading import exact, in_place, read, score
-from .saving import write_whole
+from .saving import write_json
 from .scenes import Scene, main_caption, sample_held_out_scene
 
 BATCH = 20
@@ -88,8 +87,7 @@ def main() -> None:
         print(f"{name:10} {share}", flush=True)
         results[name] = vars(share)
     if args.json:
-        text = json.dumps(results, indent=2) + "\n"
-        write_whole(args.json, lambda unfinished: unfinished.write_text(text))
+        write_json(args.json, results)
 
 
 if __name__ == "__main__":

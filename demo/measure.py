@@ -11,7 +11,6 @@ float32; the other two, where only pictures are compared, in bfloat16 where the 
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -33,7 +32,7 @@ from . import environment
 from .evaluate import BATCH, Share, held_out_scenes
 from .generate import Demo
 from .reading import sharpness
-from .saving import write_whole
+from .saving import write_json
 from .scenes import main_caption
 
 RESULTS = Path(__file__).parent / "results"
@@ -195,12 +194,7 @@ def main() -> None:
     for row in SUBJECTS[args.subject](Demo(), args.count):
         print(table(row), flush=True)
         rows.append(asdict(row))
-        save(RESULTS / f"{args.subject}.json", {"pictures": args.count, "rows": rows})
-
-
-def save(file: Path, content: dict[str, object]) -> None:
-    text = json.dumps(content, indent=1) + "\n"
-    write_whole(file, lambda part: part.write_text(text))
+        write_json(RESULTS / f"{args.subject}.json", {"pictures": args.count, "rows": rows})
 
 
 if __name__ == "__main__":

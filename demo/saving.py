@@ -1,5 +1,6 @@
 """Files that are written whole or not at all: under a temporary name first, then renamed."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     unfinished = path.with_name(path.name + ".part")
     write(unfinished)
     os.replace(unfinished, path)
+
+
+def write_json(path: Path, content: object) -> None:
+    text = json.dumps(content, indent=1) + "\n"
+    write_whole(path, lambda unfinished: unfinished.write_text(text))
 
 
 def save_weights(

@@ -137,6 +137,13 @@ def test_freed_job_runs_again_from_the_files(server):
     assert_close(*latents, rtol=0, atol=0)
 
 
+def test_another_seed_loads_and_encodes_nothing_again(server):
+    jobs.run(server, latent_graph(server, sampler={"steps": 1, "seed": 16}))
+    again = jobs.run(server, latent_graph(server, sampler={"steps": 1, "seed": 17}))
+    kept = cached_nodes(again)
+    assert {"model", "text", "prompt", "negative"} <= kept and "sampler" not in kept
+
+
 def cached_nodes(history):
     (details,) = jobs.events(history, "execution_cached")
     return set(details["nodes"])
