@@ -15,6 +15,8 @@ tokenizer       prompts as tokens, in the host's notation
 prompts         a batch of prompts as one CONDITIONING, and what is said about them
 text_encoder    text encoders as the host's CLIP; the decoder is one
 t5_encoder      T5 on the host's own network
+transformers_checkpoints  what a config.json and weights of any other text model mean
+transformers_encoder  such a model, on weights that the host moves
 generation      text written by the decoder, for the host's "Generate Text"
 encoders        weights -> which text encoder; one reader for each family
 packing         a text encoder's folder -> one file

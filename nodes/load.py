@@ -86,9 +86,9 @@ class TextEncoderLoader(io.ComfyNode):
             display_name="Load Lumina-Next Text Encoder",
             category=CATEGORY,
             description="Loads Gemma-2B (the first Gemma), Lumina-Next's text encoder, as CLIP, "
-            'for "CLIP Text Encode"; or LLaMA-2 or T5, for models trained with one of them. Takes '
-            "one file with the tokenizer inside or beside it, or a Hugging Face folder. Which "
-            "model it is, is recognised. Gemma reads up to 256 tokens of a prompt.",
+            'for "CLIP Text Encode"; or LLaMA-2, T5 or another language model, for models trained '
+            "with it. Takes one file with the tokenizer inside or beside it, or a Hugging Face "
+            "folder. Which model it is, is recognised. Gemma reads up to 256 tokens of a prompt.",
             search_aliases=[
                 "lumina",
                 "lumina next",
