@@ -29,9 +29,10 @@ from torch import Tensor
 
 from demo.saving import write_json
 from lumina.config import NEXT_DIT_2B_GQA, NextDiTConfig
-from lumina.context_drop import Cells, ContextDrop
-from lumina.model import NextDiT, scaled_dot_product_attention
-from lumina.options import ForwardOptions
+from lumina.model.layers import scaled_dot_product_attention
+from lumina.model.next_dit import NextDiT
+from lumina.options.context_drop import Cells, ContextDrop
+from lumina.options.forward import ForwardOptions
 from lumina.schedules import SCHEDULES
 
 RESULTS = Path(__file__).parent / "results" / "context_drop.json"

@@ -23,11 +23,13 @@ from demo.evaluate import Share
 from demo.generate import Demo
 from demo.measure import Measure
 from demo.saving import write_json
-from lumina import rope
-from lumina.context_drop import Cells, ContextDrop
-from lumina.model import NextDiT, scaled_dot_product_attention
-from lumina.options import ForwardOptions
-from lumina.settings import RunSettings, Step
+from lumina.model.layers import scaled_dot_product_attention
+from lumina.model.next_dit import NextDiT
+from lumina.options.context_drop import Cells, ContextDrop
+from lumina.options.forward import ForwardOptions
+from lumina.options.run import RunSettings
+from lumina.options.step import Step
+from lumina.rope import rotation
 
 RESULTS = Path(__file__).parent / "results" / "pooling.json"
 STEPS, SCHEDULE = 12, "sigmoid"
@@ -48,8 +50,8 @@ class CellsInAttention(Cells):
             torch.stack([cell.mean() for cell in torch.arange(float(side)).split(self.factor)])
             for side in (self.height, self.width)
         )
-        frequency = rope.frequencies(head_dim)
-        return rope.rotation_table_at(rows, columns, frequency, frequency)
+        frequency = rotation.frequencies(head_dim)
+        return rotation.rotation_table_at(rows, columns, frequency, frequency)
 
 
 class PooledBeforeRotation(RunSettings):
@@ -75,9 +77,9 @@ def pooling_attention(
     cells = options.cells
     # Only captions have a mask, since each is padded to the length of the longest.
     if isinstance(cells, CellsInAttention) and mask is None:
-        unturned = rope.rotate(k.transpose(1, 2), options.rotation.transpose(-1, -2))
+        unturned = rotation.rotate(k.transpose(1, 2), options.rotation.transpose(-1, -2))
         averaged = cells.averaged(unturned.transpose(1, 2))
-        k = rope.rotate(averaged.transpose(1, 2), cells.rotation(q.shape[-1])).transpose(1, 2)
+        k = rotation.rotate(averaged.transpose(1, 2), cells.rotation(q.shape[-1])).transpose(1, 2)
         v = cells.averaged(v)
     return scaled_dot_product_attention(q, k, v, mask=mask, scale=scale, options=options)
 

@@ -33,14 +33,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .saving import save_weights, write_whole
-from .scenes import (
-    PLACES,
-    Scene,
-    draw,
-    sample_held_out_scene,
-    sample_scene,
-    sample_training_scene,
-)
+from .scenes import PLACES, Scene, draw, sample_held_out_scene, sample_scene, sample_training_scene
 
 SDXL_SCALE = 0.13025
 LATENT_CHANNELS = 4

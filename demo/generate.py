@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lumina.checkpoints import load_next_dit
-from lumina.guidance import RELEASED_CHANNELS, on_channels
-from lumina.prompt import padding_mask
+from lumina.checkpoints.loading import load_next_dit
+from lumina.model.caption import padding_mask
+from lumina.options.guidance import RELEASED_CHANNELS, on_channels
+from lumina.options.run import RunSettings
+from lumina.options.step import Step
 from lumina.schedules import SCHEDULES
-from lumina.settings import RunSettings, Step
-from lumina.solvers import SOLVERS, Solver
-from lumina.text_checkpoints import load_decoder
+from lumina.solvers.runge_kutta import SOLVERS, Solver
+from lumina.text_encoders.weights import load_decoder
 
 from . import autoencoder
 from .tokenizer import Tokenizer

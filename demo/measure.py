@@ -22,11 +22,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lumina.context_drop import ORDERS, ContextDrop
-from lumina.resolution import Scaling
+from lumina.options.context_drop import ORDERS, ContextDrop
+from lumina.options.resolution import Resolution
+from lumina.options.run import RunSettings
+from lumina.rope.scaling import Scaling
 from lumina.schedules import SCHEDULES
-from lumina.settings import Resolution, RunSettings
-from lumina.solvers import Solver, model_calls
+from lumina.solvers.runge_kutta import Solver, model_calls
 
 from . import environment
 from .evaluate import BATCH, Share, held_out_scenes

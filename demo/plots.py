@@ -26,7 +26,7 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from lumina.context_drop import ORDERS
+from lumina.options.context_drop import ORDERS
 from lumina.schedules import SCHEDULES
 
 from .environment import ROOT

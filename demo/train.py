@@ -26,10 +26,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lumina.checkpoints import to_file_keys
+from lumina.checkpoints.key_names import to_file_keys
 from lumina.config import NextDiTConfig
-from lumina.decoder import Decoder, DecoderConfig
-from lumina.model import HeadGate, NextDiT
+from lumina.model.layers import HeadGate
+from lumina.model.next_dit import NextDiT
+from lumina.text_encoders.config import DecoderConfig
+from lumina.text_encoders.decoder import Decoder
 
 from . import autoencoder, scenes
 from .generate import MODELS, NAME

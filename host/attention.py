@@ -10,8 +10,8 @@ import comfy.ops
 import torch
 from torch import Tensor
 
-from ..lumina import decoder
-from ..lumina.model import HeadGate, gate_factor
+from ..lumina.model.layers import HeadGate, gate_factor
+from ..lumina.text_encoders import layers
 from .options import HostForwardOptions
 
 
@@ -90,7 +90,7 @@ class CastingHeadGate(HeadGate, comfy.ops.CastWeightBiasOp):
         return out
 
 
-class CastingRMSNorm(decoder.RMSNorm, comfy.ops.CastWeightBiasOp):
+class CastingRMSNorm(layers.RMSNorm, comfy.ops.CastWeightBiasOp):
     """A decoder's norm with its weight under the host's care.
 
     Kept and used in float32: Gemma's adds one to the weight, and 8 bits would lose much of it.
@@ -112,6 +112,6 @@ class CastingRMSNorm(decoder.RMSNorm, comfy.ops.CastWeightBiasOp):
         weight, bias, stream = comfy.ops.cast_bias_weight(
             self, dtype=torch.float32, device=x.device, offloadable=True
         )
-        out = decoder.rms_norm(x, weight, self.eps, self.offset)
+        out = layers.rms_norm(x, weight, self.eps, self.offset)
         comfy.ops.uncast_bias_weight(self, weight, bias, stream)
         return out

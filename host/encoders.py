@@ -13,9 +13,10 @@ import comfy.ops
 import torch
 from torch import Tensor, nn
 
-from ..lumina import t5_checkpoints, text_checkpoints
+from ..lumina.prompts.rules import RULES, Rules
+from ..lumina.text_encoders import families, t5
+from ..lumina.text_encoders import weights as text_encoders_weights
 from . import transformers_checkpoints
-from .encoder_rules import RULES, Rules
 from .t5_encoder import HostT5
 from .text_encoder import HostDecoder
 from .tokenizer_files import Tokens
@@ -50,7 +51,7 @@ def recognise(weights: Mapping[str, Tensor], stated: Stated, *, source: str) -> 
 
     Raises ValueError that names `source` and what is missing, unknown or does not fit.
     """
-    family = text_checkpoints.family_of(weights, stated)
+    family = families.family_of(weights, stated)
     encoder = READERS[family](weights, stated, source=source)
     _check_shapes(encoder, source)
     return encoder
@@ -59,8 +60,8 @@ def recognise(weights: Mapping[str, Tensor], stated: Stated, *, source: str) -> 
 def _decoder(
     weights: Mapping[str, Tensor], stated: Stated, *, source: str, rules: Rules
 ) -> Encoder:
-    native = text_checkpoints.to_native(weights, stated, source=source)
-    config = text_checkpoints.decoder_config(native, stated, source=source)
+    native = text_encoders_weights.to_native(weights, stated, source=source)
+    config = text_encoders_weights.decoder_config(native, stated, source=source)
     return Encoder(
         network=HostDecoder,
         sizes=dataclasses.asdict(config),
@@ -72,8 +73,8 @@ def _decoder(
 
 
 def _t5(weights: Mapping[str, Tensor], stated: Stated, *, source: str) -> Encoder:
-    native = t5_checkpoints.t5_to_native(weights, source=source)
-    config = t5_checkpoints.t5_config(native)
+    native = t5.t5_to_native(weights, source=source)
+    config = t5.t5_config(native)
     return Encoder(
         network=HostT5,
         sizes=dataclasses.asdict(config),
@@ -87,7 +88,7 @@ def _t5(weights: Mapping[str, Tensor], stated: Stated, *, source: str) -> Encode
 def _other(weights: Mapping[str, Tensor], stated: Stated, *, source: str) -> Encoder:
     """A model that only transformers knows, and only by its config.json."""
     if "model_type" not in stated:
-        raise ValueError(text_checkpoints.explain_unknown(weights, stated, source))
+        raise ValueError(families.explain_unknown(weights, stated, source))
     config = transformers_checkpoints.read_config(stated, source=f"config.json of {source}")
     text = transformers_checkpoints.build(config, source=f"config.json of {source}")
     native = text.to_native(weights, source=source)

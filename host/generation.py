@@ -14,8 +14,9 @@ import comfy.utils
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..lumina.decoder import Decoder
-from ..lumina.generation import Sampling, few_shot, stop_tokens, write
+from ..lumina.prompts.enhancing import few_shot
+from ..lumina.text_encoders.decoder import Decoder
+from ..lumina.text_encoders.generation import Sampling, stop_tokens, write
 from .notices import warn
 
 STOPS = "stop_tokens"

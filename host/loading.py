@@ -22,10 +22,10 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ..lumina import checkpoints, key_names
-from ..lumina.broken_files import SAFETENSORS, explain_unreadable
-from ..lumina.files import read_file
-from .encoder_rules import RULES
+from ..lumina.checkpoints import architecture, key_names, shards
+from ..lumina.checkpoints.broken_files import SAFETENSORS, explain_unreadable
+from ..lumina.checkpoints.files import read_file
+from ..lumina.prompts.rules import RULES
 from .encoders import recognise
 from .guidance import Guidance
 from .model import LuminaNextConfig
@@ -67,7 +67,7 @@ def load_model_file(
     source = Path(path).name
     weights, metadata = read(MODELS, Path(path))
     native = key_names.to_native(weights, source)
-    config = checkpoints.check(native, source)
+    config = architecture.check(native, source)
     _check_channels(config.in_channels, latent_format, source)
     native = _with_quantisation(native, metadata, key_names.prefix_of(weights, source))
     patcher = _build_model(
@@ -299,7 +299,7 @@ def read(shelf: Shelf, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         loaded, found = comfy.utils.load_torch_file(str(file), return_metadata=True)
         tensors.append(loaded)
         metadata.update(found or {})
-    return checkpoints.merge(tensors, path.name), metadata
+    return shards.merge(tensors, path.name), metadata
 
 
 def explain_unusable(shelf: Shelf, name: str) -> str | None:
@@ -345,4 +345,4 @@ def _check_headers(
     once: dict[str, str] = {}
     for key in union:  # diffusers stores some tensors twice; without data they cannot be compared
         once.setdefault(key_names.native_name(key.removeprefix(prefix)), key)
-    checkpoints.check(key_names.to_native({key: union[key] for key in once.values()}, name), name)
+    architecture.check(key_names.to_native({key: union[key] for key in once.values()}, name), name)

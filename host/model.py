@@ -17,10 +17,11 @@ import comfy.supported_models_base
 import torch
 from torch import Tensor
 
-from ..lumina import key_names, prompt
+from ..lumina.checkpoints import key_names
 from ..lumina.config import NextDiTConfig
-from ..lumina.model import Block, NextDiT
-from ..lumina.settings import Step
+from ..lumina.model import caption as model_caption
+from ..lumina.model.next_dit import Block, NextDiT
+from ..lumina.options.step import Step
 from .attention import CastingHeadGate, image_attention, rotate
 from .conditioning import PaddedSequence, caption_mask, check_caption, check_latent
 from .options import HostForwardOptions, patches, positions
@@ -209,7 +210,7 @@ class LuminaNext(comfy.model_base.BaseModel):
             c_crossattn,
             control,
             transformer_options,
-            attention_mask=prompt.padding_mask(attention_mask),
+            attention_mask=model_caption.padding_mask(attention_mask),
             options=HostForwardOptions.of(options),
             **kwargs,
         )

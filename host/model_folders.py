@@ -16,8 +16,8 @@ import safetensors
 import torch
 from torch import Tensor
 
-from ..lumina.broken_files import SAFETENSORS
-from ..lumina.files import INDEX, find_model, shard_paths
+from ..lumina.checkpoints.broken_files import SAFETENSORS
+from ..lumina.checkpoints.files import INDEX, find_model, shard_paths
 
 PIPELINE_FOLDERS = "diffusers"
 PIPELINE = "model_index.json"

@@ -6,8 +6,8 @@ import comfy.model_management
 import comfy.utils
 import folder_paths
 
-from ..lumina.packing import describe, pack
-from ..lumina.text_folders import find_parts
+from ..lumina.checkpoints.convert.folders import find_parts
+from ..lumina.checkpoints.convert.pack import describe, pack
 from .model_folders import TEXT_ENCODERS, locate, names, signature
 from .notices import say
 

@@ -13,7 +13,7 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ..lumina.captions import Prompt, beginning
+from ..lumina.prompts.templates import Prompt, beginning
 from .conditioning import PaddedSequence, caption_mask
 from .notices import say
 from .tokenizer import HostTokenizer

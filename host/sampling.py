@@ -16,7 +16,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..lumina.schedules import SCHEDULES, truncate
-from ..lumina.solvers import SOLVERS, model_calls
+from ..lumina.solvers.runge_kutta import SOLVERS, model_calls
 
 Conditioning = list[list[object]]
 Latent = dict[str, object]

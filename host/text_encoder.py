@@ -12,9 +12,10 @@ import comfy.sd1_clip
 import torch
 from torch import Tensor, nn
 
-from ..lumina.decoder import Decoder, DecoderConfig
+from ..lumina.prompts.rules import Rules
+from ..lumina.text_encoders.config import DecoderConfig
+from ..lumina.text_encoders.decoder import Decoder
 from .attention import CastingRMSNorm, text_attention
-from .encoder_rules import Rules
 from .generation import WritesText
 
 

@@ -12,7 +12,7 @@ import comfy.sd1_clip
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
 from torch import Tensor
 
-from .encoder_rules import Rules
+from ..lumina.prompts.rules import Rules
 from .generation import PromptsToContinue
 from .notices import warn
 from .tokenizer_files import Tokens

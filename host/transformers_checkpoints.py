@@ -23,8 +23,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from ..lumina.prompt import HIDDEN_STATE, MAX_TOKENS
-from .encoder_rules import Rules
+from ..lumina.prompts.rules import HIDDEN_STATE, MAX_TOKENS, Rules
 
 NAME = "transformers_model"  # of the encoder inside a CLIP
 # Not about the network: whose code to run, and how to store and compute, which the host decides.

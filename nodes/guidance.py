@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..host import guidance
-from ..lumina.guidance import RELEASED_CHANNELS
+from ..lumina.options.guidance import RELEASED_CHANNELS
 
 CHANNELS = {"released": RELEASED_CHANNELS, "all": None}
 

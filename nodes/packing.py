@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..host import packing
-from ..lumina.packing import DTYPES
+from ..lumina.checkpoints.convert.pack import DTYPES
 from .load import CATEGORY
 
 

@@ -10,10 +10,10 @@ from comfy_api.latest import io
 
 from ..host import sampling
 from ..host.sampling import PRESETS, Plan
-from ..lumina import solvers
 from ..lumina.schedules import SCHEDULES, Parameter, truncate
-from ..lumina.solvers import SOLVERS
-from ..lumina.tableaus import TABLEAUS
+from ..lumina.solvers import runge_kutta
+from ..lumina.solvers.runge_kutta import SOLVERS
+from ..lumina.solvers.tableaus import TABLEAUS
 from .dynamic_combo import chosen
 
 CUSTOM = "Custom"
@@ -209,7 +209,7 @@ def _parameter_input(name: str, parameter: Parameter) -> io.Float.Input:
 
 def _solver_input() -> io.DynamicCombo.Input:
     options = {name: [] for name in SOLVERS} | {"dopri5": _dopri5_inputs()}
-    calls = ", ".join(f"{name} {solvers.model_calls(name, 1)}" for name in TABLEAUS)
+    calls = ", ".join(f"{name} {runge_kutta.model_calls(name, 1)}" for name in TABLEAUS)
     return io.DynamicCombo.Input(
         "solver",
         options=[io.DynamicCombo.Option(name, inputs) for name, inputs in options.items()],
@@ -223,7 +223,7 @@ def _dopri5_inputs() -> list[io.Input]:
     return [
         io.Float.Input(
             "rtol",
-            default=solvers.RTOL,
+            default=runge_kutta.RTOL,
             min=1e-6,
             max=1.0,
             step=1e-4,
@@ -233,7 +233,7 @@ def _dopri5_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "atol",
-            default=solvers.ATOL,
+            default=runge_kutta.ATOL,
             min=1e-7,
             max=1.0,
             step=1e-6,
@@ -244,7 +244,7 @@ def _dopri5_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "max_steps",
-            default=solvers.MAX_STEPS,
+            default=runge_kutta.MAX_STEPS,
             min=1,
             max=10000,
             advanced=True,

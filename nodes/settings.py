@@ -3,9 +3,9 @@
 from comfy_api.latest import io
 
 from ..host import settings
-from ..lumina.context_drop import ORDERS, ContextDrop
-from ..lumina.resolution import DYPE_BASES, METHODS, Scaling, suited_to
-from ..lumina.settings import Resolution as RunResolution
+from ..lumina.options.context_drop import ORDERS, ContextDrop
+from ..lumina.options.resolution import Resolution as RunResolution
+from ..lumina.rope.scaling import DYPE_BASES, METHODS, Scaling, suited_to
 from .dynamic_combo import chosen
 
 CATEGORY = "model/patch"

@@ -7,8 +7,10 @@ as they are. What changes a prompt is off, and acts on the positive one only, as
 from comfy_api.latest import io
 
 from ..host import prompts
-from ..lumina import captions
-from ..lumina.captions import CLEANING, PLACE, TEMPLATES
+from ..lumina.prompts import cleaning as prompts_cleaning
+from ..lumina.prompts import templates
+from ..lumina.prompts.cleaning import CLEANING
+from ..lumina.prompts.templates import PLACE, TEMPLATES
 from .dynamic_combo import chosen
 
 NONE, CUSTOM = "none", "custom"
@@ -57,7 +59,7 @@ class TextEncode(io.ComfyNode):
                 io.Combo.Input(
                     "cleaning",
                     options=list(CLEANING),
-                    default=captions.OFF,
+                    default=prompts_cleaning.OFF,
                     advanced=True,
                     tooltip="Takes web addresses, HTML, file names, product codes and odd "
                     "punctuation out of the positive prompt and writes it in lower case, as "
@@ -92,14 +94,14 @@ class TextEncode(io.ComfyNode):
         batch: bool,
         template: io.DynamicCombo.Type | None = None,
     ) -> io.NodeOutput:
-        wanted = captions.split(positive, one_per_line=batch)
-        unwanted = captions.split(negative, one_per_line=batch)
+        wanted = templates.split(positive, one_per_line=batch)
+        unwanted = templates.split(negative, one_per_line=batch)
         around = _template(*chosen(template, "template", TEMPLATE_NAMES))
         return io.NodeOutput(
             *prompts.encode_both(
                 clip,
-                [captions.prepared(text, around, cleaning) for text in wanted],
-                [captions.prepared(text) for text in unwanted],
+                [templates.prepared(text, around, cleaning) for text in wanted],
+                [templates.prepared(text) for text in unwanted],
             )
         )
 
@@ -127,7 +129,7 @@ def _text_input() -> io.String.Input:
 
 
 def _template(name: str, own: dict[str, object]) -> str:
-    return {NONE: captions.UNCHANGED, CUSTOM: own.get("text"), **TEMPLATES}[name]
+    return {NONE: templates.UNCHANGED, CUSTOM: own.get("text"), **TEMPLATES}[name]
 
 
 NODES = [TextEncode]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumina_next.lumina import captions
-from lumina_next.lumina.captions import clean, fill, is_latin, prepared, split
+from lumina_next.lumina.prompts import cleaning as prompts_cleaning
+from lumina_next.lumina.prompts.cleaning import clean, is_latin
+from lumina_next.lumina.prompts.templates import fill, prepared, split
 
 CLEANED = {
     "A Red Cat,  sitting on the Mat.": "a red cat, sitting on the mat.",
@@ -138,7 +139,7 @@ def test_emoji_stay(text):
 @settings(max_examples=50, deadline=None)
 def test_any_text_can_be_cleaned(text):
     found = clean(text)
-    assert found == found.strip() and captions.MARK not in found
+    assert found == found.strip() and prompts_cleaning.MARK not in found
 
 
 @given(

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from lumina_next.lumina import checkpoints, key_names
+from lumina_next.lumina.checkpoints import architecture, key_names, loading, shards
 from lumina_next.lumina.config import NEXT_DIT_2B, NEXT_DIT_2B_GQA, NextDiTConfig
-from lumina_next.lumina.model import NextDiT
+from lumina_next.lumina.model.next_dit import NextDiT
 
 TINY = NextDiTConfig(dim=32, layers=2, heads=4, kv_heads=2, caption_dim=24, ffn_dim=64)
 
@@ -54,7 +54,7 @@ def theirs(request):
 
 def test_diffusers_keys_become_exactly_the_released_ones(theirs):
     native = key_names.to_native(theirs.state_dict())
-    config = checkpoints.check(native)
+    config = architecture.check(native)
     assert config.kv_heads == theirs.config.num_kv_heads
     assert config.qk_norm == theirs.config.qk_norm
     assert native.keys() == native_weights(config).keys()
@@ -67,7 +67,7 @@ def test_diffusers_weights_mean_the_same_here(theirs):
     x, t = torch.randn(2, 4, 6, 8), torch.tensor([0.2, 0.7])
     caption, mask = torch.randn(2, 5, 24), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
     with torch.no_grad():
-        ours = checkpoints.load_next_dit(theirs.state_dict())(x, t, caption, mask)
+        ours = loading.load_next_dit(theirs.state_dict())(x, t, caption, mask)
         expected = theirs(
             x, t, caption, mask, get_2d_rotary_pos_embed_lumina(8, 16, 16), {}, return_dict=False
         )[0]
@@ -78,7 +78,7 @@ def test_renaming_passes_the_tensors_themselves(theirs):
     given_tensors = theirs.state_dict()
     addresses = {tensor.data_ptr() for tensor in given_tensors.values()}
     native = key_names.to_native(given_tensors)
-    model = checkpoints.load_next_dit(given_tensors)
+    model = loading.load_next_dit(given_tensors)
     assert {tensor.data_ptr() for tensor in native.values()} <= addresses
     assert {parameter.data_ptr() for parameter in model.parameters()} <= addresses
 
@@ -225,7 +225,7 @@ def test_released_files_are_recognised(kv, config, parameters):
     table = released_table(kv)
     assert len(table) == 567
     assert sum(tensor.numel() for tensor in table.values()) == parameters
-    assert checkpoints.check(key_names.to_native(table)) == config
+    assert architecture.check(key_names.to_native(table)) == config
 
 
 @settings(max_examples=25, deadline=None)
@@ -245,14 +245,14 @@ def test_architecture_is_read_back_from_any_model(head_dim, kv_heads, group, **f
     config = NextDiTConfig(dim=head_dim * heads, heads=heads, kv_heads=kv_heads, **fields)
     model = NextDiT(config, device="meta")
     native = key_names.to_native(model.state_dict())
-    assert checkpoints.check(native) == checkpoints.config_from_state_dict(native) == config
+    assert architecture.check(native) == architecture.config_from_state_dict(native) == config
 
 
 def test_architecture_is_read_from_weights_packed_in_four_bits(weights):
     for key, tensor in weights.items():
         if tensor.ndim == 2:
             weights[key] = torch.zeros(len(tensor), tensor.shape[1] // 2, dtype=torch.uint8)
-    assert checkpoints.check(weights) == TINY
+    assert architecture.check(weights) == TINY
 
 
 # --- strictness
@@ -264,42 +264,42 @@ def test_missing_weight_is_named(weights, lost):
     with pytest.raises(
         ValueError, match=rf'^cut\.pth is incomplete: .*"{lost}".*download it again'
     ):
-        checkpoints.check(weights, "cut.pth")
+        architecture.check(weights, "cut.pth")
 
 
 def test_missing_weights_are_counted(weights):
     whole = len(weights)
     partial = {key: tensor for key, tensor in weights.items() if "layers.1.feed" not in key}
     with pytest.raises(ValueError, match=rf"3 of {whole} weights are missing"):
-        checkpoints.check(partial)
+        architecture.check(partial)
 
 
 def test_layer_missing_in_the_middle_is_noticed():
     weights = native_weights(dataclasses.replace(TINY, layers=3))
     weights = {key: tensor for key, tensor in weights.items() if "layers.1." not in key}
     with pytest.raises(ValueError, match=r'"layers\.1\.adaLN_modulation\.1\.bias"'):
-        checkpoints.check(weights)
+        architecture.check(weights)
 
 
 def test_unknown_weight_is_named(weights):
     weights["layers.0.attention.extra.weight"] = torch.ones(3)
     with pytest.raises(ValueError, match=r'1 weights.*"layers\.0\.attention\.extra\.weight"'):
-        checkpoints.check(weights)
+        architecture.check(weights)
 
 
 def test_weight_of_another_shape_is_named_with_both(weights):
     weights["layers.1.attention_norm1.weight"] = torch.ones(33)
     with pytest.raises(ValueError, match=r'"layers\.1\.attention_norm1\.weight" is 33 .* 32'):
-        checkpoints.check(weights)
+        architecture.check(weights)
 
 
 def test_sizes_that_no_model_has_are_refused(weights):
     weights["final_layer.linear.bias"] = torch.ones(30)
     with pytest.raises(ValueError, match="reads 16 numbers for each patch and writes 30"):
-        checkpoints.check(weights)
+        architecture.check(weights)
     weights = native_weights() | {"layers.0.attention.gate": torch.ones(5)}
     with pytest.raises(ValueError, match="width 32 cannot be divided into 5 heads"):
-        checkpoints.check(weights)
+        architecture.check(weights)
 
 
 WRONG = {
@@ -376,22 +376,22 @@ def test_scales_follow_their_weight_and_are_no_unknown_keys(weights):
         "layers.1.attention.wk.comfy_quant",
         "scaled_fp8",
     }
-    assert checkpoints.check(native) == TINY
+    assert architecture.check(native) == TINY
 
 
 def test_scale_of_an_unknown_module_is_named(weights):
     weights["layers.0.attention.extra.weight_scale"] = torch.ones(1)
     with pytest.raises(ValueError, match=r"extra\.weight_scale"):
-        checkpoints.check(weights)
+        architecture.check(weights)
 
 
 def test_plain_loading_refuses_what_torch_cannot_compute(weights):
     with pytest.raises(ValueError, match="is quantised"):
-        checkpoints.load_next_dit(quantised(weights))
+        loading.load_next_dit(quantised(weights))
     eight_bit = {key: tensor.to(torch.float8_e4m3fn) for key, tensor in weights.items()}
     with pytest.raises(ValueError, match=r"float8_e4m3fn.*pass the dtype"):
-        checkpoints.load_next_dit(eight_bit)
-    model = checkpoints.load_next_dit(eight_bit, dtype=torch.bfloat16)
+        loading.load_next_dit(eight_bit)
+    model = loading.load_next_dit(eight_bit, dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
@@ -411,7 +411,7 @@ def save_sharded(folder, weights):
 @pytest.mark.parametrize("choice", ["", "model.safetensors.index.json"])
 def test_sharded_model_is_the_model_it_was_saved_from(tmp_path, weights, choice):
     save_sharded(tmp_path, weights)
-    model = checkpoints.load_next_dit(tmp_path / choice)
+    model = loading.load_next_dit(tmp_path / choice)
     assert model.config == TINY
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
@@ -421,7 +421,7 @@ def test_sharded_model_is_the_model_it_was_saved_from(tmp_path, weights, choice)
 def test_released_pth_is_loaded(tmp_path, weights):
     torch.save({"pad_token": torch.ones(32), **weights}, tmp_path / "consolidated.00-of-01.pth")
     (tmp_path / "model_args.pth").write_bytes(b"not to be touched")
-    model = checkpoints.load_next_dit(tmp_path)
+    model = loading.load_next_dit(tmp_path)
     assert_close(key_names.to_file_keys(model.state_dict()), weights, rtol=0, atol=0)
 
 
@@ -429,7 +429,7 @@ def test_loading_names_the_file(tmp_path, weights):
     del weights["layers.1.ffn_norm2.weight"]
     save_file(weights, tmp_path / "cut.safetensors")
     with pytest.raises(ValueError, match=r"^cut\.safetensors is incomplete"):
-        checkpoints.load_next_dit(tmp_path / "cut.safetensors")
+        loading.load_next_dit(tmp_path / "cut.safetensors")
 
 
 FIRST_AXIS = ["gate", "wq", "wk", "wv", "wk_y", "wv_y", "w1", "w3", "x_embedder", "mlp.0"]
@@ -453,14 +453,14 @@ def test_model_parallel_parts_are_joined(tmp_path):
     weights = native_weights(dataclasses.replace(TINY, qk_norm=False))
     for rank in (0, 1):
         torch.save(as_rank(weights, rank), tmp_path / f"consolidated.0{rank}-of-02.pth")
-    model = checkpoints.load_next_dit(tmp_path / "consolidated.00-of-02.pth")
+    model = loading.load_next_dit(tmp_path / "consolidated.00-of-02.pth")
     assert_close(key_names.to_file_keys(model.state_dict()), weights, rtol=0, atol=0)
 
 
 def test_model_parallel_parts_with_normalised_queries_are_refused(weights):
     parts = [as_rank(weights, rank) for rank in (0, 1)]
     with pytest.raises(ValueError, match="^c.00-of-02.pth is one of 2.*normalises.*00-of-01"):
-        checkpoints.merge(parts, "c.00-of-02.pth")
+        shards.merge(parts, "c.00-of-02.pth")
 
 
 def test_parts_of_two_models_are_refused():
@@ -468,6 +468,6 @@ def test_parts_of_two_models_are_refused():
     parts = [as_rank(weights, rank) for rank in (0, 1)]
     parts[1]["layers.0.ffn_norm1.weight"] += 1
     with pytest.raises(ValueError, match=r'different models.*"layers\.0\.ffn_norm1\.weight"'):
-        checkpoints.merge(parts)
+        shards.merge(parts)
     with pytest.raises(ValueError, match=r'"x_embedder\.bias" is in more than one'):
-        checkpoints.merge([{"x_embedder.bias": torch.ones(1), "a": torch.ones(1)}, weights])
+        shards.merge([{"x_embedder.bias": torch.ones(1), "a": torch.ones(1)}, weights])

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumina_next.lumina.config import NextDiTConfig
-from lumina_next.lumina.context_drop import ORDERS, Cells, ContextDrop
-from lumina_next.lumina.model import NextDiT
-from lumina_next.lumina.options import ForwardOptions
+from lumina_next.lumina.model.next_dit import NextDiT
+from lumina_next.lumina.options.context_drop import ORDERS, Cells, ContextDrop
+from lumina_next.lumina.options.forward import ForwardOptions
 
 CONFIG = NextDiTConfig(dim=48, layers=4, heads=4, kv_heads=2, caption_dim=20, ffn_dim=64)
 EVERY_LAYER = frozenset(range(CONFIG.layers))

@@ -14,23 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from lumina_next.lumina.decoder import (
-    FAMILIES,
+from lumina_next.lumina.text_encoders.config import FAMILIES, DecoderConfig
+from lumina_next.lumina.text_encoders.decoder import Decoder
+from lumina_next.lumina.text_encoders.families import describe, family_of
+from lumina_next.lumina.text_encoders.layers import (
     Attention,
-    Decoder,
-    DecoderConfig,
     LayerCache,
     RMSNorm,
     rms_norm,
     scaled_dot_product_attention,
 )
-from lumina_next.lumina.text_checkpoints import (
-    decoder_config,
-    describe,
-    family_of,
-    load_decoder,
-    to_native,
-)
+from lumina_next.lumina.text_encoders.weights import decoder_config, load_decoder, to_native
 
 CONFIG = DecoderConfig(
     "gemma",

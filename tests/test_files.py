@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from lumina_next.lumina import files
-from lumina_next.lumina.broken_files import explain_unreadable
+from lumina_next.lumina.checkpoints import files
+from lumina_next.lumina.checkpoints.broken_files import explain_unreadable
 
 WEIGHTS = {"layers.0.w": torch.arange(6.0).view(2, 3), "layers.1.w": torch.ones(4)}
 LFS_POINTER = (

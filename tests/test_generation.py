@@ -21,18 +21,18 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from lumina_next.lumina.decoder import FAMILIES, Decoder
-from lumina_next.lumina.generation import (
-    EXAMPLES,
+from lumina_next.lumina.prompts.enhancing import EXAMPLES, few_shot
+from lumina_next.lumina.text_encoders.config import FAMILIES
+from lumina_next.lumina.text_encoders.decoder import Decoder
+from lumina_next.lumina.text_encoders.generation import (
     Sampling,
     candidates,
-    few_shot,
     next_token,
     penalised,
     stop_tokens,
     write,
 )
-from lumina_next.lumina.text_checkpoints import OUTPUT_HEAD, decoder_config, to_native
+from lumina_next.lumina.text_encoders.weights import OUTPUT_HEAD, decoder_config, to_native
 from lumina_next.tests.test_decoder import STATED, oracle
 
 GREEDY = Sampling(temperature=0)

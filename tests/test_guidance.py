@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumina_next.lumina.guidance import on_channels, renormalised, rescaled
+from lumina_next.lumina.options.guidance import on_channels, renormalised, rescaled
 
 
 def velocities(batch=3):

@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from lumina_next.lumina import rope
-from lumina_next.lumina.checkpoints import load_next_dit
+from lumina_next.lumina.checkpoints.loading import load_next_dit
 from lumina_next.lumina.config import NextDiTConfig
-from lumina_next.lumina.model import NextDiT, time_features
-from lumina_next.lumina.options import ForwardOptions
+from lumina_next.lumina.model.layers import time_features
+from lumina_next.lumina.model.next_dit import NextDiT
+from lumina_next.lumina.options import resolution
+from lumina_next.lumina.options.forward import ForwardOptions
+from lumina_next.lumina.rope import rotation
 
 CONFIG = NextDiTConfig(dim=48, layers=2, heads=4, kv_heads=2, caption_dim=20, ffn_dim=64)
 
@@ -88,8 +90,8 @@ def test_velocity_is_diffusers(kv_heads, qk_norm, case):
 def test_scaled_rope_is_diffusers(scaling):
     theirs = diffusers_model()
     x, t, caption, mask = inputs(height=4, width=8)
-    frequency = rope.frequencies(12, **scaling)
-    options = ForwardOptions(rotation=rope.rotation_table(2, 4, frequency, frequency))
+    frequency = rotation.frequencies(12, **scaling)
+    options = ForwardOptions(rotation=rotation.rotation_table(2, 4, frequency, frequency))
     expected = diffusers_velocity(theirs, x, t, caption, mask, **scaling)
     ours = load_next_dit(theirs.state_dict())
     torch.testing.assert_close(ours(x, t, caption, mask, options), expected)
@@ -99,7 +101,7 @@ def test_scaled_rope_is_diffusers(scaling):
 def test_proportional_attention_is_diffusers(trained_tokens):
     theirs = diffusers_model()
     x, t, caption, mask = inputs()
-    scale = rope.proportional_scale(tokens=9, trained_tokens=trained_tokens, head_dim=12)
+    scale = resolution.proportional_scale(tokens=9, trained_tokens=trained_tokens, head_dim=12)
     expected = diffusers_velocity(theirs, x, t, caption, mask, trained_tokens=trained_tokens)
     ours = load_next_dit(theirs.state_dict())
     found = ours(x, t, caption, mask, ForwardOptions(self_attention_scale=scale))
@@ -139,8 +141,8 @@ def test_pictures_of_a_batch_do_not_see_each_other():
 def test_forward_leaves_no_trace():
     model = randomised(NextDiT(CONFIG))
     arguments = inputs()
-    frequency = rope.frequencies(12, linear=2.0)
-    scaled = ForwardOptions(rope.rotation_table(3, 3, frequency, frequency), 0.1)
+    frequency = rotation.frequencies(12, linear=2.0)
+    scaled = ForwardOptions(rotation.rotation_table(3, 3, frequency, frequency), 0.1)
     before = model(*arguments)
     assert not torch.equal(model(*arguments, scaled), before)
     assert torch.equal(model(*arguments), before)

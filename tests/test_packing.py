@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from lumina_next.lumina import packing, streams
-from lumina_next.lumina.packing import pack
+from lumina_next.lumina import __main__
+from lumina_next.lumina.checkpoints.convert import pack as convert_pack
+from lumina_next.lumina.checkpoints.convert import streams
+from lumina_next.lumina.checkpoints.convert.pack import pack
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {"model_type": "gemma", "head_dim": 256}
@@ -114,7 +116,7 @@ def tensors(draw):
 @given(
     shards=st.lists(st.lists(tensors(), min_size=1, max_size=4), min_size=1, max_size=3),
     form=st.sampled_from(["safetensors", "bin"]),
-    dtype=st.sampled_from(list(packing.DTYPES)),
+    dtype=st.sampled_from(list(convert_pack.DTYPES)),
     piece=st.sampled_from([8, 64, 2**20]),
 )
 def test_any_folder_is_packed_exactly(shards, form, dtype, piece):
@@ -124,7 +126,7 @@ def test_any_folder_is_packed_exactly(shards, form, dtype, piece):
         stored = [{name: t.contiguous().clone() for name, t in shard.items()} for shard in named]
     expected = {name: tensor for shard in named for name, tensor in shard.items()}
     if dtype != "keep":
-        expected = {n: converted(t, packing.DTYPES[dtype]) for n, t in expected.items()}
+        expected = {n: converted(t, convert_pack.DTYPES[dtype]) for n, t in expected.items()}
     with tempfile.TemporaryDirectory() as base, pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams, "PIECE", piece)
         patch.setattr(os, "fsync", lambda _: None)  # a tenth of a second each
@@ -267,7 +269,7 @@ def test_number_too_large_for_fp8_is_clamped_and_counted(tmp_path, target, small
     assert found[EMBEDDING][30, 3:5].float().tolist() == [-448, 448]
     assert_close(found[NORM], weights[NORM], rtol=0, atol=0)
     assert dict(+packed.clamped) == {EMBEDDING: 2}
-    assert f"2 numbers of {EMBEDDING} were beyond" in packing.describe(packed)
+    assert f"2 numbers of {EMBEDDING} were beyond" in convert_pack.describe(packed)
 
 
 def test_infinity_stays_infinity_in_float16(tmp_path, target):
@@ -336,11 +338,11 @@ def test_too_little_space_is_said_before_writing(folder, target, monkeypatch):
 
 
 def test_file_that_is_the_same_is_left_alone(folder, target, small_pieces):
-    for dtype in packing.DTYPES:
+    for dtype in convert_pack.DTYPES:
         assert pack(folder, target, dtype, overwrite=True).is_new
         before = target.stat()
         packed = pack(folder, target, dtype)
-        assert not packed.is_new and "was there already" in packing.describe(packed)
+        assert not packed.is_new and "was there already" in convert_pack.describe(packed)
         assert target.stat().st_mtime_ns == before.st_mtime_ns
         assert target.stat().st_ino == before.st_ino
 
@@ -359,7 +361,7 @@ def test_other_file_is_replaced_only_if_allowed(folder, target):
 
 CHILD = """
 import os, runpy, sys, threading
-from lumina import packing
+from lumina.checkpoints.convert import pack
 
 os.fsync = lambda _: None  # seconds for so large a file
 
@@ -370,8 +372,8 @@ def peak():
 folder, first, second = sys.argv[1:]
 open("/proc/self/clear_refs", "w").write("5")  # the peak so far is forgotten
 before = peak()
-sys.argv = ["packing", folder, first, "--dtype", "float8_e4m3fn"]
-runpy.run_module("lumina.packing", run_name="__main__")
+sys.argv = ["lumina", "pack", folder, first, "--dtype", "float8_e4m3fn"]
+runpy.run_module("lumina", run_name="__main__")
 print(peak() - before)
 
 # As ComfyUI is quit: the main thread ends while another one works.
@@ -380,7 +382,7 @@ def linger(done, total):
     begun.set()
     threading.Event().wait()
 arguments = {"args": (folder, second), "kwargs": {"progress": linger}}
-threading.Thread(target=packing.pack, daemon=True, **arguments).start()
+threading.Thread(target=pack.pack, daemon=True, **arguments).start()
 begun.wait()
 """
 
@@ -501,7 +503,7 @@ def test_place_that_cannot_be_written_is_refused(folder, tmp_path, file, said):
 @pytest.fixture
 def main():
     before = signal.getsignal(signal.SIGTERM)
-    yield lambda *arguments: packing.main([str(argument) for argument in arguments])
+    yield lambda *arguments: __main__.main(["pack", *map(str, arguments)])
     signal.signal(signal.SIGTERM, before)
 
 
@@ -521,7 +523,7 @@ def test_command_packs_and_says_so(folder, target, main, capsys):
 @pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without telling it")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_command_leaves_nothing(folder, target, main, monkeypatch, number):
-    monkeypatch.setattr(packing, "_show", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(__main__, "show", lambda *_: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as ended:
         main(folder, target)
     assert ended.value.code == 130

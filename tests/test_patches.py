@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumina_next.lumina.patches import patchify, unpatchify
+from lumina_next.lumina.model.patches import patchify, unpatchify
 
 
 def test_patches_are_read_channel_by_channel():

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumina_next.lumina.prompt import additive_mask, masked_mean, padding_mask
+from lumina_next.lumina.model.caption import additive_mask, masked_mean, padding_mask
 
 
 def test_mask_that_hides_nothing_is_no_mask():

@@ -15,7 +15,7 @@ QUOTES = [quote for row in FIRST_COLUMN for quote in re.findall("`([^`]+)`", row
 
 def texts_in_code():
     """Every string that is written in the pack's code, pieces of f-strings included."""
-    files = [path for layer in ("lumina", "host", "nodes") for path in (ROOT / layer).glob("*.py")]
+    files = [path for layer in ("lumina", "host", "nodes") for path in (ROOT / layer).rglob("*.py")]
     for path in [ROOT / "__init__.py", *files]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

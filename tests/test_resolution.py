@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumina_next.lumina import rope
-from lumina_next.lumina.resolution import METHODS, Axis, Scaling
+from lumina_next.lumina.rope import rotation
+from lumina_next.lumina.rope.scaling import METHODS, Axis, Scaling
 
 HEAD_DIMS = st.sampled_from([8, 32, 72, 128])
 RATIOS = st.floats(1.01, 8.0)
@@ -50,7 +50,7 @@ def test_method_is_its_formula(method, head_dim, ratio, t, tokens):
 @settings(max_examples=10, deadline=None)
 def test_nothing_changes_at_or_below_the_trained_size(method, ratio, t):
     found = Scaling(method).frequencies(Axis(ratio, 64, 72, t))
-    assert torch.equal(found, rope.frequencies(72))
+    assert torch.equal(found, rotation.frequencies(72))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -58,41 +58,43 @@ def test_nothing_changes_at_or_below_the_trained_size(method, ratio, t):
 @settings(max_examples=20, deadline=None)
 def test_frequencies_never_exceed_the_trained_ones(method, head_dim, ratio, t):
     found = Scaling(method).frequencies(Axis(ratio, 64, head_dim, t))
-    assert (found <= rope.frequencies(head_dim) * (1 + 1e-6)).all() and (found > 0).all()
+    assert (found <= rotation.frequencies(head_dim) * (1 + 1e-6)).all() and (found > 0).all()
 
 
 def test_time_aware_ends_as_ntk():
     axis = Axis(2.0, 64, 72, 1.0)
-    torch.testing.assert_close(Scaling("time_aware").frequencies(axis), rope.frequencies(72, ntk=2))
+    torch.testing.assert_close(
+        Scaling("time_aware").frequencies(axis), rotation.frequencies(72, ntk=2)
+    )
 
 
 def test_time_aware_starts_as_linear_but_for_the_finest_pair():
     found = Scaling("time_aware").frequencies(Axis(2.0, 64, 72, 0.0))
-    torch.testing.assert_close(found[1:], rope.frequencies(72, linear=2.0)[1:])
+    torch.testing.assert_close(found[1:], rotation.frequencies(72, linear=2.0)[1:])
     assert found[0] == 1
 
 
 def test_frequency_aware_reaches_linear_at_the_trained_length():
     axis = Axis(3.0, 64, 72, 0.5)
     found = Scaling("frequency_aware").frequencies(axis)
-    longer = 2 * math.pi / rope.frequencies(72) > 64
-    torch.testing.assert_close(found[longer], rope.frequencies(72, linear=3.0)[longer])
-    assert (found[~longer] > rope.frequencies(72, linear=3.0)[~longer]).all()
+    longer = 2 * math.pi / rotation.frequencies(72) > 64
+    torch.testing.assert_close(found[longer], rotation.frequencies(72, linear=3.0)[longer])
+    assert (found[~longer] > rotation.frequencies(72, linear=3.0)[~longer]).all()
 
 
 def test_dype_is_unscaled_at_the_end():
     for base in ("ntk", "yarn"):
         found = Scaling("dype", dype_base=base).frequencies(Axis(2.0, 64, 72, 1.0))
-        torch.testing.assert_close(found, rope.frequencies(72))
+        torch.testing.assert_close(found, rotation.frequencies(72))
 
 
 def test_dype_starts_with_the_ratio_to_its_scale():
     found = Scaling("dype", dype_scale=2.0).frequencies(Axis(3.0, 64, 72, 0.0))
-    torch.testing.assert_close(found, rope.frequencies(72, ntk=9.0))
+    torch.testing.assert_close(found, rotation.frequencies(72, ntk=9.0))
 
 
 def test_yarn_keeps_short_wavelengths_and_interpolates_long_ones():
-    f = rope.frequencies(72)
+    f = rotation.frequencies(72)
     found = Scaling("yarn").frequencies(Axis(2.0, 4096, 72, 0.5))
     turns = 4096 * f / (2 * math.pi)
     torch.testing.assert_close(found[turns >= 32], f[turns >= 32])

@@ -3,34 +3,34 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumina_next.lumina import rope
+from lumina_next.lumina.rope import rotation
 
 
 def table(height, width, head_dim, **scaling):
-    frequency = rope.frequencies(head_dim, **scaling)
-    return rope.rotation_table(height, width, frequency, frequency)
+    frequency = rotation.frequencies(head_dim, **scaling)
+    return rotation.rotation_table(height, width, frequency, frequency)
 
 
 def test_frequencies_of_the_2b_are_the_released_ones():
-    found = rope.frequencies(72)[[0, 1, 2, 8, 17]]
+    found = rotation.frequencies(72)[[0, 1, 2, 8, 17]]
     expected = torch.tensor([1.0, 0.59948425, 0.35938137, 0.01668101, 0.00016681])
     torch.testing.assert_close(found, expected)
 
 
 def test_ntk_frequencies_of_the_2b_are_the_released_ones():
-    found = rope.frequencies(72, ntk=2.0)[[1, 2, 8, 17]]
+    found = rotation.frequencies(72, ntk=2.0)[[1, 2, 8, 17]]
     torch.testing.assert_close(
         found, torch.tensor([0.57683804, 0.33274212, 0.01225832, 0.00008668])
     )
 
 
 def test_linear_scaling_stretches_every_wavelength():
-    torch.testing.assert_close(rope.frequencies(72, linear=2.0), rope.frequencies(72) / 2)
+    torch.testing.assert_close(rotation.frequencies(72, linear=2.0), rotation.frequencies(72) / 2)
 
 
 def test_head_size_must_be_a_multiple_of_four():
     with pytest.raises(ValueError, match="divisible by 4, got 6"):
-        rope.frequencies(6)
+        rotation.frequencies(6)
 
 
 @pytest.mark.parametrize("scaling", [{}, {"linear": 1.5}, {"ntk": 2.0}])
@@ -41,20 +41,20 @@ def test_rotation_is_diffusers(scaling):
     angles = get_2d_rotary_pos_embed_lumina(24, 6, 5, **factors)
     x = torch.randn(2, 30, 3, 24)
     expected = apply_rotary_emb(x, angles.flatten(0, 1)[None], use_real=False)
-    torch.testing.assert_close(rope.rotate(x, table(6, 5, 24, **scaling)), expected)
+    torch.testing.assert_close(rotation.rotate(x, table(6, 5, 24, **scaling)), expected)
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.sampled_from([4, 8, 24]))
 @settings(max_examples=20, deadline=None)
 def test_rotation_keeps_length(height, width, head_dim):
     x = torch.randn(1, height * width, 2, head_dim)
-    turned = rope.rotate(x, table(height, width, head_dim))
+    turned = rotation.rotate(x, table(height, width, head_dim))
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
 
 
 def test_first_token_is_not_turned():
     x = torch.randn(1, 12, 2, 8)
-    turned = rope.rotate(x, table(3, 4, 8))
+    turned = rotation.rotate(x, table(3, 4, 8))
     torch.testing.assert_close(turned[:, 0], x[:, 0])
 
 
@@ -63,7 +63,7 @@ def test_first_token_is_not_turned():
 def test_products_depend_only_on_the_offset(rows, columns):
     q, k = torch.randn(2, 1, 1, 1, 24).expand(2, 1, 64, 1, 24)
     turned = table(8, 8, 24)
-    q, k = rope.rotate(q, turned)[0, :, 0], rope.rotate(k, turned)[0, :, 0]
+    q, k = rotation.rotate(q, turned)[0, :, 0], rotation.rotate(k, turned)[0, :, 0]
     products = (q @ k.T).unflatten(0, (8, 8)).unflatten(-1, (8, 8))
     torch.testing.assert_close(
         products[rows, columns, 0, 0], products[rows + 4, columns + 4, 4, 4], rtol=1e-4, atol=1e-4
@@ -71,20 +71,20 @@ def test_products_depend_only_on_the_offset(rows, columns):
 
 
 def test_trained_table_is_kept_by_value():
-    first = rope.trained_table(3, 5, 8, torch.device("cpu"))
-    assert rope.trained_table(3, 5, 8, torch.device("cpu")) is first
+    first = rotation.trained_table(3, 5, 8, torch.device("cpu"))
+    assert rotation.trained_table(3, 5, 8, torch.device("cpu")) is first
     torch.testing.assert_close(first, table(3, 5, 8), rtol=0, atol=0)
 
 
 def test_trained_table_made_in_inference_mode_can_be_trained_with():
-    rope.trained_table.cache_clear()
+    rotation.trained_table.cache_clear()
     with torch.inference_mode():
-        rope.trained_table(2, 2, 8, torch.device("cpu"))
+        rotation.trained_table(2, 2, 8, torch.device("cpu"))
     x = torch.randn(1, 4, 1, 8, requires_grad=True)
-    rope.rotate(x, rope.trained_table(2, 2, 8, torch.device("cpu"))).sum().backward()
+    rotation.rotate(x, rotation.trained_table(2, 2, 8, torch.device("cpu"))).sum().backward()
     assert x.grad.abs().sum() > 0
 
 
 def test_table_is_made_on_the_device_asked_for():
-    frequency = rope.frequencies(8)
-    assert rope.rotation_table(3, 5, frequency, frequency, "meta").device.type == "meta"
+    frequency = rotation.frequencies(8)
+    assert rotation.rotation_table(3, 5, frequency, frequency, "meta").device.type == "meta"

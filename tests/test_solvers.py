@@ -19,12 +19,12 @@ from scipy.optimize import brentq
 from torch.testing import assert_close
 from torchdiffeq import odeint
 
-from lumina_next.lumina import tableaus
 from lumina_next.lumina.config import NextDiTConfig
-from lumina_next.lumina.model import NextDiT
+from lumina_next.lumina.model.next_dit import NextDiT
 from lumina_next.lumina.schedules import SCHEDULES
-from lumina_next.lumina.solvers import SOLVERS, model_calls
-from lumina_next.lumina.tableaus import DOPRI5, TABLEAUS, ButcherTableau
+from lumina_next.lumina.solvers import tableaus
+from lumina_next.lumina.solvers.runge_kutta import SOLVERS, model_calls
+from lumina_next.lumina.solvers.tableaus import DOPRI5, TABLEAUS, ButcherTableau
 
 FIXED = sorted(TABLEAUS)
 NAMES = sorted(SOLVERS)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-from lumina_next.lumina.t5_checkpoints import T5Config, t5_config, t5_to_native
+from lumina_next.lumina.text_encoders.t5 import T5Config, t5_config, t5_to_native
 
 SMALL = {"d_model": 32, "d_kv": 6, "d_ff": 48, "num_layers": 3, "num_heads": 4, "vocab_size": 61}
 

@@ -60,8 +60,9 @@ def test_stopped_training_goes_on_where_it_was(train, spiece, tmp_path):
 
 def test_saved_models_are_what_users_have(train, spiece, tmp_path):
     from demo.tokenizer import Tokenizer
-    from lumina.checkpoints import config_from_state_dict, load_next_dit
-    from lumina.text_checkpoints import load_decoder
+    from lumina.checkpoints.architecture import config_from_state_dict
+    from lumina.checkpoints.loading import load_next_dit
+    from lumina.text_encoders.weights import load_decoder
 
     pair = trainer(train, spiece, tmp_path).average
     train.export(pair, spiece, 128, tmp_path)

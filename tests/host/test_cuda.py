@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import save_file
 
 from lumina_next.demo.host import Host
-from lumina_next.lumina import key_names
+from lumina_next.lumina.checkpoints import key_names
 from lumina_next.lumina.config import NextDiTConfig
-from lumina_next.lumina.model import NextDiT
+from lumina_next.lumina.model.next_dit import NextDiT
 from lumina_next.tests.host import jobs, tiny
 
 pytestmark = pytest.mark.cuda

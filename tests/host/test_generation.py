@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from lumina_next.lumina.generation import few_shot
-from lumina_next.lumina.prompt import MAX_TOKENS
+from lumina_next.lumina.prompts.enhancing import few_shot
+from lumina_next.lumina.prompts.rules import MAX_TOKENS
 from lumina_next.tests.host import tiny
 
 TOKENS = 40

@@ -17,9 +17,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from lumina_next.lumina import key_names
+from lumina_next.lumina.checkpoints import key_names
 from lumina_next.lumina.config import NextDiTConfig
-from lumina_next.lumina.model import NextDiT
+from lumina_next.lumina.model.next_dit import NextDiT
 from lumina_next.tests.host import jobs, tiny
 
 PREVIEW = 1  # the first four bytes of a binary message; the next four name the picture's format

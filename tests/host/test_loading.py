@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from lumina_next.lumina import key_names
-from lumina_next.lumina.model import NextDiT
+from lumina_next.lumina.checkpoints import key_names
+from lumina_next.lumina.model.next_dit import NextDiT
 from lumina_next.tests.host import tiny
 from lumina_next.tests.host.tiny import assert_same_picture, euler, ksampler, plain_model
 
@@ -233,7 +233,7 @@ def test_good_text_encoder_is_not_refused(host, family):
 def test_packed_text_encoder_is_known_by_its_header(host, encoders, family):
     """Its config is in the metadata, without which a LLaMA this small would pass for a Gemma."""
     from lumina_next.host import loading
-    from lumina_next.lumina.packing import pack
+    from lumina_next.lumina.checkpoints.convert.pack import pack
 
     folder = encoders / f"to-pack-{family.name}"
     family.model().save_pretrained(folder)

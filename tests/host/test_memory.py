@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from lumina_next.demo import environment
-from lumina_next.lumina import key_names
+from lumina_next.lumina.checkpoints import key_names
 from lumina_next.lumina.config import NextDiTConfig
-from lumina_next.lumina.decoder import Decoder, DecoderConfig
-from lumina_next.lumina.model import NextDiT
+from lumina_next.lumina.model.next_dit import NextDiT
+from lumina_next.lumina.text_encoders.config import DecoderConfig
+from lumina_next.lumina.text_encoders.decoder import Decoder
 from lumina_next.tests.host import peak_memory, tiny
 
 MODEL = NextDiTConfig(dim=1536, layers=12, heads=24, kv_heads=6, caption_dim=1024, ffn_dim=4096)

@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from lumina_next.lumina import rope
-from lumina_next.lumina.context_drop import Cells
-from lumina_next.lumina.options import ForwardOptions
-from lumina_next.lumina.resolution import Scaling
-from lumina_next.lumina.settings import Resolution, RunSettings
+from lumina_next.lumina.options.context_drop import Cells
+from lumina_next.lumina.options.forward import ForwardOptions
+from lumina_next.lumina.options.resolution import Resolution
+from lumina_next.lumina.options.run import RunSettings
+from lumina_next.lumina.rope import rotation
+from lumina_next.lumina.rope.scaling import Scaling
 from lumina_next.tests.host import tiny
 from lumina_next.tests.host.tiny import (
     CONFIG,
@@ -165,8 +166,8 @@ def test_clone_with_moved_positions_leaves_the_original(load, weights):
     moved = model.clone()
     moved.set_model_rope_options(0.5, 3.0, 0.25, -1.0, 1.0, 0.0)  # x: scale, shift; y; time
     rows, columns = torch.arange(8.0) * 0.25 - 1, torch.arange(6.0) * 0.5 + 3
-    frequency = rope.frequencies(CONFIG.head_dim)
-    table = rope.rotation_table_at(rows, columns, frequency, frequency)
+    frequency = rotation.frequencies(CONFIG.head_dim)
+    table = rotation.rotation_table_at(rows, columns, frequency, frequency)
 
     def velocity(x, t, caption):
         return plain(x, t, caption, options=ForwardOptions(rotation=table))

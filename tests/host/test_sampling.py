@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from torchdiffeq import odeint
 
 from lumina_next.lumina.schedules import SCHEDULES
-from lumina_next.lumina.tableaus import TABLEAUS
+from lumina_next.lumina.solvers.tableaus import TABLEAUS
 from lumina_next.tests.host import jobs, tiny
 from lumina_next.tests.host.tiny import GUIDANCE, NEGATIVE, POSITIVE, SDXL_SCALE, SEED
 

@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from lumina_next.lumina import rope
-from lumina_next.lumina.context_drop import Cells, ContextDrop
-from lumina_next.lumina.options import ForwardOptions
-from lumina_next.lumina.resolution import Axis, Scaling
+from lumina_next.lumina.options import resolution
+from lumina_next.lumina.options.context_drop import Cells, ContextDrop
+from lumina_next.lumina.options.forward import ForwardOptions
+from lumina_next.lumina.rope import rotation as rope_rotation
+from lumina_next.lumina.rope.scaling import Axis, Scaling
 from lumina_next.tests.host import tiny
 from lumina_next.tests.host.tiny import (
     CONFIG,
@@ -60,7 +61,7 @@ def by_hand(model, options):
 def rotation(scaling, t, height, width, ratios=None):
     ratios = ratios or (height / TRAINED, width / TRAINED)
     rows, columns = (scaling.frequencies(Axis(r, TRAINED, HEAD_DIM, t)) for r in ratios)
-    return rope.rotation_table(height, width, rows, columns)
+    return rope_rotation.rotation_table(height, width, rows, columns)
 
 
 # --- resolution
@@ -128,7 +129,8 @@ def test_watershed_is_diffusers(t):
     """As LuminaPipeline switches at scaling_watershed: linear factor before it, ntk from it on."""
     from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
 
-    from lumina_next.lumina.settings import Resolution, Step
+    from lumina_next.lumina.options.resolution import Resolution
+    from lumina_next.lumina.options.step import Step
 
     side, trained = 12, 6
     factors = {"linear_factor": 2.0, "ntk_factor": 1.0} if t < 0.3 else {"ntk_factor": 2.0}
@@ -198,7 +200,7 @@ def test_trained_size_too_small_to_compare_with_is_refused(model, trained):
 
 @pytest.mark.parametrize("attention, scaled", [("on", True), ("auto", True), ("off", False)])
 def test_proportional_attention_above_the_trained_size(model, attention, scaled):
-    scale = rope.proportional_scale(8 * 6, TRAINED**2, HEAD_DIM) if scaled else None
+    scale = resolution.proportional_scale(8 * 6, TRAINED**2, HEAD_DIM) if scaled else None
     found = ksampler(resolved(model, "none", attention=attention))
     expected = by_hand(model, lambda t, h, w: ForwardOptions(self_attention_scale=scale))
     assert_same_picture(found, expected)

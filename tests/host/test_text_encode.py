@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from lumina_next.lumina.captions import clean
+from lumina_next.lumina.prompts.cleaning import clean
 from lumina_next.tests.host import jobs, tiny
 from lumina_next.tests.host.tiny import assert_same_picture, ksampler
 from lumina_next.tests.test_captions import CLEANED

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from lumina_next.lumina import prompt
+from lumina_next.lumina.prompts import rules
 from lumina_next.tests.host import tiny
 
 FAMILIES = tiny.TEXT_FAMILIES
@@ -482,7 +482,7 @@ def test_misshapen_weight_is_named(load, encoders, gemma):
         load("mixed.safetensors")
 
 
-@pytest.mark.parametrize("limit", [prompt.MAX_TOKENS])
+@pytest.mark.parametrize("limit", [rules.MAX_TOKENS])
 def test_very_long_prompt_takes_no_time(load, limit):
     clip, begin = load("gemma.safetensors"), time.process_time()
     (tokens,) = clip.tokenize(" ".join(["cat"] * 10_000)).values()

@@ -97,9 +97,9 @@ def as_json(family, pieces=None):
 
 @functools.cache
 def tokenizer(family, form="spiece_model"):
-    from lumina_next.host.encoder_rules import RULES
     from lumina_next.host.tokenizer import HostTokenizer
     from lumina_next.host.tokenizer_files import FORMS
+    from lumina_next.lumina.prompts.rules import RULES
 
     model = vocabulary(family)
     model = model if form == "spiece_model" else as_json(family, model)

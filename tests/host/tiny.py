@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from lumina_next.lumina import key_names
+from lumina_next.lumina.checkpoints import key_names
 from lumina_next.lumina.config import NextDiTConfig
-from lumina_next.lumina.model import NextDiT
+from lumina_next.lumina.model.next_dit import NextDiT
 
 CONFIG = NextDiTConfig(dim=32, layers=3, heads=4, kv_heads=2, caption_dim=24, ffn_dim=88)
 SHARDS = ("weights-00001-of-00002.safetensors", "weights-00002-of-00002.safetensors")

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import rope
+from . import rotation
 
 THETA = 1e4
 YARN_SLOW, YARN_FAST = 1.0, 32.0  # turns within L below which to interpolate, above which to keep
@@ -42,11 +42,11 @@ class Axis:
 
     def base(self, factor: float) -> Tensor:
         """Frequencies with the base multiplied by `factor`."""
-        return rope.frequencies(self.head_dim, theta=THETA, ntk=factor)
+        return rotation.frequencies(self.head_dim, theta=THETA, ntk=factor)
 
     @property
     def interpolated(self) -> Tensor:
-        return rope.frequencies(self.head_dim, theta=THETA, linear=self.ratio)
+        return rotation.frequencies(self.head_dim, theta=THETA, linear=self.ratio)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Scaling:
         At ratio 1 or less they are the trained ones, whatever the method.
         """
         if axis.ratio <= 1:
-            return rope.frequencies(axis.head_dim, theta=THETA)
+            return rotation.frequencies(axis.head_dim, theta=THETA)
         return METHODS[self.method](axis, self)
 
 
@@ -132,7 +132,7 @@ def watershed(axis: Axis, scaling: Scaling) -> Tensor:
 
 
 def yarn(axis: Axis, scaling: Scaling) -> Tensor:
-    trained = rope.frequencies(axis.head_dim, theta=THETA)
+    trained = rotation.frequencies(axis.head_dim, theta=THETA)
     turns = axis.trained_tokens * trained / (2 * math.pi)
     kept = ((turns - YARN_SLOW) / (YARN_FAST - YARN_SLOW)).clamp(0, 1)
     return torch.lerp(axis.interpolated, trained, kept)

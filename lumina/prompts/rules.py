@@ -1,12 +1,13 @@
 """How each family of text encoders reads a prompt, and what of it the diffusion model is given.
 
-One table: the released code's ways for Gemma (`lumina.prompt`) and LLaMA-2 (Lumina-T2X,
-lumina_t2i/demo.py), and for T5 those of its own tokenizer.
+One table: the released code's ways for Gemma (lumina_next_t2i/demo.py) and LLaMA-2
+(lumina_t2i/demo.py), both of Lumina-T2X, and for T5 those of its own tokenizer.
 """
 
 from dataclasses import dataclass
 
-from ..lumina.prompt import HIDDEN_STATE, MAX_TOKENS
+MAX_TOKENS = 256
+HIDDEN_STATE = -2
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ A rotation table holds one 2 x 2 matrix for each token and channel pair, (1, L, 
 2, 2) in float32: the layout that ComfyUI's own rotation kernels read.
 """
 
-import math
 from functools import lru_cache
 
 import torch
@@ -92,14 +91,3 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
     first, second = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # (B, L, heads, head_dim / 2)
     turned = [row[..., 0] * first + row[..., 1] * second for row in table.unbind(-2)]
     return torch.stack(turned, dim=-1).flatten(-2).type_as(x)
-
-
-def proportional_scale(tokens: int, trained_tokens: int, head_dim: int) -> float:
-    """Softmax scale that keeps self-attention as sharp at `tokens` as it was in training.
-
-    sqrt(log(tokens) / log(trained_tokens) / head_dim); 1 / sqrt(head_dim) when they are equal.
-    Raises ValueError if trained_tokens < 2. The released code's proportional attention.
-    """
-    if trained_tokens < 2:
-        raise ValueError(f"trained_tokens must be at least 2, got {trained_tokens}")
-    return math.sqrt(math.log(tokens) / math.log(trained_tokens) / head_dim)

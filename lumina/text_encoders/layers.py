@@ -1,19 +1,16 @@
-"""The decoder of Gemma-1 and LLaMA-2 as a text encoder: tokens in, one of its hidden states out.
+"""The layers of a decoder: rotary attention with a cache, gated feed-forward, RMS norm.
 
-With its output head it also tells which token comes next, and a cache lets it read on where it
-stopped. The two differ in four places, which `FAMILIES` lists. Attribute names are the Hugging Face
-checkpoint's without the `model.` prefix. B batch, S tokens, D width. Gemma (arXiv:2403.08295),
-Llama 2 (arXiv:2307.09288); every state agrees with transformers' GemmaModel and LlamaModel.
+B batch, S tokens, D width.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .config import FAMILIES, DecoderConfig
 
 
 class Layers(Protocol):
@@ -33,185 +30,6 @@ class Attention(Protocol):
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor, scale: float
     ) -> Tensor: ...
-
-
-# Scores (..., vocab_size) of states (..., D) by an embedding that is the output head as well.
-TiedHead = Callable[[nn.Module, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Family:
-    """What one family of decoders does its own way.
-
-    norm_offset is added to a norm's stored weight. scales_embeddings: by the square root of D.
-    ties_head: the embedding is the output head as well.
-    """
-
-    name: str
-    activation: Callable[[Tensor], Tensor]
-    norm_offset: float
-    scales_embeddings: bool
-    ties_head: bool
-
-
-FAMILIES = {
-    "gemma": Family("Gemma-1", partial(F.gelu, approximate="tanh"), 1.0, True, True),
-    "llama": Family("LLaMA-2", F.silu, 0.0, False, False),
-}
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """Family (a key of FAMILIES) and sizes of a decoder. Raises ValueError if they do not fit.
-
-    has_output_head: the weights hold one of their own, `lm_head`.
-    """
-
-    family: str
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    norm_eps: float = 1e-6
-    rope_theta: float = 1e4
-    has_output_head: bool = False
-
-    def __post_init__(self) -> None:
-        if self.kv_heads < 1 or self.heads % self.kv_heads:
-            raise ValueError(
-                "The text encoder's heads must be a multiple of its kv_heads, got "
-                f"{self.heads} and {self.kv_heads}"
-            )
-        if self.head_dim < 2 or self.head_dim % 2:
-            raise ValueError(
-                f"The text encoder rotates pairs, so head_dim must be even, got {self.head_dim}"
-            )
-
-    @property
-    def norm_offset(self) -> float:
-        return FAMILIES[self.family].norm_offset
-
-
-class Decoder(nn.Module):
-    """The decoder stack, on layers and an attention that a host may hand in.
-
-    ops: source of Linear and Embedding. norm: class built as norm(size, eps=, offset=, device=,
-    dtype=); a host whose layers cast weights at use subclasses RMSNorm. Activations keep the dtype
-    of the embeddings, so weights of another dtype need such layers.
-    """
-
-    def __init__(
-        self,
-        config: DecoderConfig,
-        *,
-        ops: Layers = nn,
-        attention: Attention | None = None,
-        norm: "type[RMSNorm] | None" = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        norm = norm or RMSNorm
-        where = {"device": device, "dtype": dtype}
-        self.config = config
-        self.embed_tokens = ops.Embedding(config.vocab_size, config.hidden_size, **where)
-        self.layers = nn.ModuleList(
-            DecoderLayer(config, ops, attention or scaled_dot_product_attention, norm, **where)
-            for _ in range(config.layers)
-        )
-        self.norm = norm(
-            config.hidden_size, eps=config.norm_eps, offset=config.norm_offset, **where
-        )
-        if config.has_output_head:
-            self.lm_head = ops.Linear(config.hidden_size, config.vocab_size, bias=False, **where)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        embeds: Tensor | None = None,
-        hidden_state: int = -2,
-    ) -> Tensor:
-        """One hidden state (B, S, D), numbered as transformers' `hidden_states`.
-
-        -1 is the normalised output; any other is the input of a layer, un-normalised: -2 that of
-        the last layer, 0 the scaled embeddings. Later layers do not run. input_ids (B, S), or
-        embeds (B, S, D) as `embed` returns them. attention_mask (B, S): non-zero marks a token.
-        """
-        if (input_ids is None) == (embeds is None):
-            raise ValueError("A decoder takes either input_ids or embeds, and exactly one of them")
-        embeds = self.embed(input_ids) if embeds is None else embeds
-        return self.hidden_states(embeds, attention_mask, (hidden_state,))[0]
-
-    def embed(self, input_ids: Tensor) -> Tensor:
-        """Token embeddings (B, S, D), before a sqrt(D) that the decoder may multiply by."""
-        return self.embed_tokens(input_ids)
-
-    def logits(self, state: Tensor, tied_head: TiedHead | None = None) -> Tensor:
-        """Score of each token to come next (..., vocab_size), from normalised states (..., D).
-
-        Raises ValueError for weights that came without an output head.
-        """
-        family = FAMILIES[self.config.family]
-        if self.config.has_output_head:
-            return self.lm_head(state)
-        if family.ties_head:
-            return (tied_head or embedding_as_head)(self.embed_tokens, state)
-        raise ValueError(
-            f"This {family.name} reads prompts but cannot write: its file was saved without the "
-            'output head, "lm_head.weight". Load the files that the model was published with.'
-        )
-
-    def new_cache(self) -> "list[LayerCache]":
-        """What `hidden_states` is given to remember the tokens of one text by."""
-        return [LayerCache() for _ in self.layers]
-
-    def hidden_states(
-        self,
-        embeds: Tensor,
-        attention_mask: Tensor | None,
-        indices: Iterable[int],
-        cache: "Sequence[LayerCache] | None" = None,
-    ) -> tuple[Tensor, ...]:
-        """Several hidden states of one run, in the order asked; numbering as in `forward`.
-
-        With a cache, embeds are what follows the tokens it holds, and they are added to it;
-        attention_mask (B, past + S) then covers both.
-        """
-        wanted = [self._position(index) for index in indices]
-        past = cache[0].tokens if cache else 0
-        scaled = FAMILIES[self.config.family].scales_embeddings
-        x = embeds * self.config.hidden_size**0.5 if scaled else embeds
-        mask = causal_mask(x, attention_mask, past)
-        rotation = rotation_table(
-            x.shape[1],
-            self.config.head_dim,
-            theta=self.config.rope_theta,
-            device=x.device,
-            start=past,
-        )
-        found = {0: x}
-        # Every layer must have read what a later call looks back at.
-        last = self.config.layers if cache else max(wanted)
-        for depth, layer in enumerate(self.layers[:last], start=1):
-            x = layer(x, mask, rotation, cache[depth - 1] if cache else None)
-            found[depth] = x if depth in wanted else None
-        if self.config.layers in wanted:
-            found[self.config.layers] = self.norm(x)
-        return tuple(found[depth] for depth in wanted)
-
-    def _position(self, index: int) -> int:
-        count = self.config.layers + 1
-        if not -count <= index < count:
-            raise ValueError(
-                f"hidden state {index} does not exist: a decoder of {self.config.layers} layers "
-                f"has {count}, so choose from {-count} (embeddings) to -1 (output)"
-            )
-        return index % count
 
 
 class DecoderLayer(nn.Module):
@@ -410,8 +228,3 @@ def scaled_dot_product_attention(
     """`Attention` by torch itself."""
     shared = q.shape[1] != k.shape[1]
     return F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=shared)
-
-
-def embedding_as_head(embedding: nn.Module, state: Tensor) -> Tensor:
-    """`TiedHead` by torch itself."""
-    return F.linear(state, embedding.weight)

@@ -8,9 +8,6 @@ norm (Lumina-T2X, lumina_next_t2i/demo.py).
 import torch
 from torch import Tensor
 
-MAX_TOKENS = 256
-HIDDEN_STATE = -2
-
 
 def padding_mask(mask: Tensor | None) -> Tensor | None:
     """The mask (B, S) itself if it hides any token, else None: attention without a mask is faster.

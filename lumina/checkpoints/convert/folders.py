@@ -8,8 +8,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from .broken_files import PICKLED, SAFETENSORS, explain_unreadable
-from .files import listed, shard_paths
+from ..broken_files import PICKLED, SAFETENSORS, explain_unreadable
+from ..files import listed, shard_paths
 
 # File: the name of the tensor that its bytes become. SentencePiece first, as the loader prefers it.
 TOKENIZERS = {

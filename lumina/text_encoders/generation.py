@@ -16,29 +16,6 @@ from .decoder import Decoder
 END_OF_TURN = "<end_of_turn>"  # where Gemma's instruction-tuned models stop
 NEWLINE_BYTE = "<0x0A>"
 
-EXAMPLES = {
-    "a cat on a window sill": "A close-up photograph of a gray tabby cat lying on a white wooden "
-    "window sill. Soft morning light falls through the glass on its striped fur and its long "
-    "white whiskers. Its green eyes look out at a blurred garden, and a small clay pot with a fern "
-    "stands beside it. The colors are muted and the mood is quiet.",
-    "old ship in a storm, oil painting": "An oil painting of an old three-masted ship in a storm "
-    "at sea. The ship leans to the left while dark green waves with white foam break over its bow, "
-    "and its torn brown sails swell in the wind. Behind it the heavy clouds part, and a narrow "
-    "beam of yellow light falls on the water. Thick brush strokes give the waves weight.",
-    "girl with umbrella, anime": "An anime illustration of a young girl with short black hair who "
-    "stands on a city street at night under a clear plastic umbrella. She wears a yellow raincoat "
-    "and red boots, and looks up into the rain with a small smile. Pink and blue neon signs are "
-    "mirrored in the wet pavement, and the people far behind her are soft gray shapes.",
-}
-
-
-def few_shot(prompt: str) -> str:
-    """The text whose next line is a long version of `prompt`, which is put on one line itself."""
-    pairs = [*EXAMPLES.items(), (" ".join(prompt.split()), "")]
-    shown = [f"Short caption: {short}\nLong caption: {long}" for short, long in pairs]
-    # Without the last space: it belongs to the word that is to be written.
-    return "Short captions of pictures, and the same at length.\n\n" + "\n\n".join(shown).rstrip()
-
 
 def stop_tokens(pieces: Mapping[int, str], end: int | None, *, at_line_end: bool) -> frozenset[int]:
     """Tokens that end a text: `end`, and of a vocabulary those whose `pieces` are written so."""

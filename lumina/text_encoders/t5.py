@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .text_checkpoints import check_names, layer_count
+from .weights import check_names, layer_count
 
 EMBEDDING = "shared.weight"
 _SAME_EMBEDDING = "encoder.embed_tokens.weight"

@@ -12,14 +12,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .decoder import FAMILIES, Decoder, DecoderConfig
+from .config import FAMILIES, DecoderConfig
+from .decoder import Decoder
+from .families import Stated, explain_unknown, family_of
 
 RELEASED_HEAD_DIM = {"gemma": 256, "llama": 128}
 RELEASED_NORM_EPS = {"gemma": 1e-6, "llama": 1e-5}
 # Of LLaMA-2 7B, 13B and 70B. Relatives of the same vocabulary have other widths and head sizes.
 LLAMA_WIDTHS = (4096, 5120, 8192)
 OUTPUT_HEAD = "lm_head.weight"
-Stated = Mapping[str, object]
 
 
 def load_decoder(
@@ -141,113 +142,12 @@ def check_names(
         raise ValueError(f'{source} is not {kind}: unknown key "{unknown[0]}".')
 
 
-def explain_unknown(
-    state_dict: Mapping[str, Tensor],
-    stated: Stated | None,
-    source: str,
-    known: str = "Gemma-1, LLaMA-2, T5",
-) -> str:
-    """What a file holds that is none of the known models, and what to choose in its place."""
-    return (
-        f"{source} is none of the text encoders that are known by their weights ({known}): it "
-        f"looks like {describe(state_dict, stated)}. Lumina-Next was trained with google/gemma-2b "
-        "(the first Gemma, 2 billion parameters); choose that. For a model trained with another "
-        "language model, choose that one's whole Hugging Face folder, config.json included."
-    )
-
-
 def _without_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     native = {key.removeprefix("model."): tensor for key, tensor in state_dict.items()}
     return {key: tensor for key, tensor in native.items() if not _is_left_out(key)}
 
 
-def family_of(state_dict: Mapping[str, Tensor], stated: Stated | None = None) -> str | None:
-    """ "gemma", "llama" or "t5" for what this pack reads by itself; None for any other model."""
-    stated = stated or {}
-    keys = {key.removeprefix("model.") for key in state_dict}
-    if _other_model(keys) == T5:
-        return "t5" if _is_plain_t5(stated) else None
-    if _other_model(keys) or not any(map(re.compile(_DECODER).match, keys)):
-        return None
-    if "model_type" in stated:
-        return stated["model_type"] if _is_plain(stated) else None
-    size = _vocabulary(state_dict)
-    if size is None or size in _VOCABULARIES["gemma"]:
-        return "gemma"
-    return "llama" if size in _VOCABULARIES["llama"] else None
-
-
-def _is_plain(stated: Stated) -> bool:
-    """Whether a config.json describes a model of `FAMILIES` without later additions."""
-    scaling = stated.get("rope_scaling") or stated.get("rope_parameters") or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    biases = stated.get("attention_bias") or stated.get("mlp_bias")
-    if stated["model_type"] == "llama" and stated.get("hidden_act", "silu") != "silu":
-        return False
-    return stated["model_type"] in FAMILIES and kind == "default" and not biases
-
-
-def _is_plain_t5(stated: Stated) -> bool:
-    """Whether a config.json, if there is one, describes a T5 whose activation fits its gate."""
-    return (
-        stated.get("model_type", "t5") == "t5"
-        and stated.get("feed_forward_proj", "relu") in ("relu", "gated-gelu")
-        and stated.get("relative_attention_num_buckets", 32) == 32
-        and stated.get("relative_attention_max_distance", 128) == 128
-        and stated.get("layer_norm_epsilon", 1e-6) == 1e-6
-    )
-
-
-def describe(state_dict: Mapping[str, Tensor], stated: Stated | None = None) -> str:
-    """Which text model a file holds, in words for an error text."""
-    keys = {key.removeprefix("model.") for key in state_dict}
-    family = family_of(state_dict, stated)
-    if family in FAMILIES:
-        return FAMILIES[family].name
-    other = _other_model(keys)
-    if other and (other != T5 or family == "t5"):
-        return other
-    if stated and "model_type" in stated:
-        return f'a model of the type "{stated["model_type"]}"'
-    if not any(map(re.compile(_DECODER).match, keys)):
-        return f'something else (its first key is "{min(keys)}")' if keys else "an empty file"
-    size = _vocabulary(state_dict)
-    name = "LLaMA-3" if size == 128_256 else "a relative of LLaMA"
-    return f"{name} (a vocabulary of {size:,} tokens)"
-
-
-def _vocabulary(state_dict: Mapping[str, Tensor]) -> int | None:
-    names = ("embed_tokens.weight", "model.embed_tokens.weight")
-    found = [len(state_dict[name]) for name in names if name in state_dict]
-    return found[0] if found else None
-
-
-def _other_model(keys: set[str]) -> str | None:
-    for pattern, name in OTHER_MODELS.items():
-        if any(re.search(pattern, key) for key in keys):
-            return name
-    return None
-
-
 _LAYER = r"layers\.(\d+)\."
-_DECODER = r"embed_tokens\.|layers\.\d+\.|norm\."
-# The tensors carry the same names, only the vocabulary tells: LLaMA-2's is 32,000 and fine-tunes
-# add a few; Gemma's is 256,000, and a smaller one than LLaMA's is a Gemma that was made small.
-_VOCABULARIES = {"gemma": {*range(32_000), 256_000}, "llama": range(32_000, 32_065)}
-T5 = "T5"
-
-# Tried in this order: Gemma-3 has Gemma-2's layers too.
-OTHER_MODELS = {
-    r"(^|\.)(x_embedder|patch_embedder)\.": "a diffusion model, not its text encoder",
-    r"^(vision_tower|language_model|multi_modal_projector)\.": "a model for pictures and text",
-    r"self_attn\.q_norm\.weight$": "Gemma-3 or Qwen3 (it normalises queries)",
-    r"\.pre_feedforward_layernorm\.": "Gemma-2 (it normalises before the feed-forward)",
-    r"self_attn\.q_proj\.bias$": "Qwen2 (its projections have a bias)",
-    r"^tok_embeddings\.": "LLaMA in Meta's own format; its Hugging Face folder ends in -hf",
-    r"^encoder\.block\.1\..*relative_attention_bias": "UMT5 (each layer has its own positions)",
-    r"^encoder\.block\.": T5,
-    r"text_model\.": "CLIP",
-}
 
 
 def _is_left_out(key: str) -> bool:

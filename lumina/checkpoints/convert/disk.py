@@ -1,0 +1,81 @@
+"""The file that is written: where it may go, whether it fits, whole or not at all."""
+
+import atexit
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+# --- on the disk
+
+
+def _check_place(file: Path, folder: Path) -> None:
+    if file.suffix.lower() != ".safetensors":
+        raise ValueError(f'The file to write must end in .safetensors, not "{file.name}".')
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {file.parent} to write {file.name} to.")
+    if file.is_dir():
+        raise FileExistsError(f"{file} is a folder. Choose another name.")
+    if folder.resolve() in file.resolve().parents:
+        raise ValueError(
+            f"{file.name} would lie in {folder.name}, the folder it is made from, which would "
+            "then hold two models. Write it beside the folder."
+        )
+
+
+def _check_space(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(
+            f"The file takes {in_words(size)}, and the disk of {folder} has {in_words(free)} left. "
+            "Make room, or choose a smaller type."
+        )
+
+
+def _holds(file: Path, stream: Iterator[tuple[int, memoryview]], size: int) -> bool:
+    """Whether a file is already what would be written."""
+    if file.stat().st_size != size:
+        return False
+    with file.open("rb") as present:
+        for place, piece in stream:
+            present.seek(place)
+            # As bytes: memoryviews are compared number by number.
+            if present.read(len(piece)) != bytes(piece):
+                return False
+    return True
+
+
+@contextmanager
+def _whole_or_not_at_all(file: Path) -> Iterator[BinaryIO]:
+    """A new file under a temporary name: takes the place of `file`, or is gone after an error."""
+    unfinished = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
+    remove = partial(unfinished.unlink, missing_ok=True)
+    atexit.register(remove)  # ComfyUI quits without waiting for the thread that writes
+    try:
+        with unfinished.open("xb") as opened:
+            yield opened
+            opened.flush()
+            os.fsync(opened.fileno())  # some disks say only now that they are full
+        os.replace(unfinished, file)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(
+            f"The disk of {file.parent} became full, and {file.name} was not written. Make room."
+        ) from error
+    finally:
+        remove()
+        atexit.unregister(remove)
+
+
+# --- the command
+
+
+def in_words(size: int) -> str:
+    """A number of bytes for people: "5.01 GB", "20.3 MB"."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,54 @@
+"""From a checkpoint to a NextDiT: reading, joining shards, the architecture, strictness.
+
+Everything about the architecture is read from shapes. A weight that is missing, unknown or of the
+wrong shape is an error that names the file: a picture from half a model is a grey picture.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..model.next_dit import NextDiT
+from .architecture import check
+from .files import read_file, shard_paths
+from .key_names import StateDict, is_quantisation, to_module_keys, to_native
+from .shards import merge
+
+
+def load_next_dit(source: str | Path | StateDict, *, dtype: torch.dtype | None = None) -> NextDiT:
+    """A NextDiT on torch's own layers, holding the file's own tensors, ready to run.
+
+    source: a file, a shard, an index or a folder (`files.shard_paths`), or weights under any of
+    the known names. dtype None keeps the file's. Raises ValueError or FileNotFoundError that name
+    the file and what is wrong with it.
+    """
+    is_weights = isinstance(source, Mapping)
+    name = "The checkpoint" if is_weights else Path(source).name
+    native = to_native(source if is_weights else read_state_dict(source), name)
+    config = check(native, name)
+    _refuse_uncomputable(native, dtype, name)
+    model = NextDiT(config, device="meta")
+    model.load_state_dict(to_module_keys(native), assign=True)
+    return model.to(dtype=dtype).eval().requires_grad_(False)
+
+
+def read_state_dict(path: str | Path, subfolder: str = "transformer") -> dict[str, Tensor]:
+    """All weights of the model that `path` names or is a part of, under the file's own names."""
+    return merge([read_file(shard) for shard in shard_paths(path, subfolder)], Path(path).name)
+
+
+def _refuse_uncomputable(native: StateDict, dtype: torch.dtype | None, source: str) -> None:
+    """Raise for weights that torch's own layers cannot compute with as they are."""
+    if any(is_quantisation(key) for key in native):
+        raise ValueError(
+            f"{source} is quantised, which plain torch layers cannot run. Use ComfyUI's loader "
+            "node for it, or the file in bfloat16, float16 or float32."
+        )
+    dtypes = {tensor.dtype for tensor in native.values()}
+    if dtype is None and (len(dtypes) > 1 or any(d.itemsize == 1 for d in dtypes)):
+        raise ValueError(
+            f"{source} holds {', '.join(sorted(map(str, dtypes)))}, in which torch cannot compute "
+            "directly: pass the dtype to run in, for example torch.bfloat16."
+        )

@@ -1,0 +1,1 @@
+"""Prompts before they are tokens: templates, cleaning, enhancing, and each family's rules."""

@@ -1,0 +1,67 @@
+"""What a decoder is made of: its family, and the sizes that a checkpoint's shapes tell.
+
+Gemma (arXiv:2403.08295), Llama 2 (arXiv:2307.09288).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one family of decoders does its own way.
+
+    norm_offset is added to a norm's stored weight. scales_embeddings: by the square root of D.
+    ties_head: the embedding is the output head as well.
+    """
+
+    name: str
+    activation: Callable[[Tensor], Tensor]
+    norm_offset: float
+    scales_embeddings: bool
+    ties_head: bool
+
+
+FAMILIES = {
+    "gemma": Family("Gemma-1", partial(F.gelu, approximate="tanh"), 1.0, True, True),
+    "llama": Family("LLaMA-2", F.silu, 0.0, False, False),
+}
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Family (a key of FAMILIES) and sizes of a decoder. Raises ValueError if they do not fit.
+
+    has_output_head: the weights hold one of their own, `lm_head`.
+    """
+
+    family: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    norm_eps: float = 1e-6
+    rope_theta: float = 1e4
+    has_output_head: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kv_heads < 1 or self.heads % self.kv_heads:
+            raise ValueError(
+                "The text encoder's heads must be a multiple of its kv_heads, got "
+                f"{self.heads} and {self.kv_heads}"
+            )
+        if self.head_dim < 2 or self.head_dim % 2:
+            raise ValueError(
+                f"The text encoder rotates pairs, so head_dim must be even, got {self.head_dim}"
+            )
+
+    @property
+    def norm_offset(self) -> float:
+        return FAMILIES[self.family].norm_offset
