@@ -2,16 +2,15 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..host.model_folders import register_demo_models
-from . import guidance, load, packing, sampling, settings, text
+from ..host.checkpoints.folders import register_demo_models
+from . import convert, loaders, options, prompts, sampling
 
 NODES: list[type[io.ComfyNode]] = [
-    *load.NODES,
+    *loaders.NODES,
     *sampling.NODES,
-    *settings.NODES,
-    *guidance.NODES,
-    *packing.NODES,
-    *text.NODES,
+    *options.NODES,
+    *convert.NODES,
+    *prompts.NODES,
 ]
 
 

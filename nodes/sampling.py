@@ -14,7 +14,7 @@ from ..lumina.schedules import SCHEDULES, Parameter, truncate
 from ..lumina.solvers import runge_kutta
 from ..lumina.solvers.runge_kutta import SOLVERS
 from ..lumina.solvers.tableaus import TABLEAUS
-from .dynamic_combo import chosen
+from .inputs import chosen
 
 CUSTOM = "Custom"
 MAX_STEPS = 1000

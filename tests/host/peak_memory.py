@@ -20,11 +20,13 @@ def main(host: str, pack: str, model_file: str, text_encoder_file: str) -> None:
     comfy.cli_args.args.cpu = True
     import nodes
 
-    loading = import_pack(pack)
+    import_pack(pack)
+    load_text_encoder_file = loaders("text_encoders").load_text_encoder_file
+    load_model_file = loaders("model").load_model_file
     peaks = {"before": peak_bytes()}
     with torch.inference_mode():
-        clip = loading.load_text_encoder_file(text_encoder_file, {})
-        model = loading.load_model_file(model_file, {}, "SDXL")
+        clip = load_text_encoder_file(text_encoder_file, {})
+        model = load_model_file(model_file, {}, "SDXL")
         peaks["loaded"] = peak_bytes()
         prompt = clip.encode_from_tokens_scheduled(clip.tokenize("a red cat"))
         latent = {"samples": torch.zeros(1, 4, 16, 16)}
@@ -33,13 +35,16 @@ def main(host: str, pack: str, model_file: str, text_encoder_file: str) -> None:
     print(json.dumps(peaks))
 
 
-def import_pack(root: str):
+def import_pack(root: str) -> None:
     spec = importlib.util.spec_from_file_location(
         "lumina_next", f"{root}/__init__.py", submodule_search_locations=[root]
     )
     sys.modules["lumina_next"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["lumina_next"])
-    return importlib.import_module("lumina_next.host.loading")
+
+
+def loaders(kind: str):
+    return importlib.import_module(f"lumina_next.host.{kind}.loading")
 
 
 def peak_bytes() -> int:

@@ -71,11 +71,12 @@ def test_plain_torch_draws_the_same(host, monkeypatch):
     prompt = "a blue star in the center on a black background"
     expected = demo.latents([prompt], 16, steps=5, schedule="sigmoid", solver="midpoint", seed=3)
 
-    from lumina_next.host import loading
+    from lumina_next.host.model import loading
     from lumina_next.host.sampling import Plan, sample
+    from lumina_next.host.text_encoders.loading import load_text_encoder
 
     model = loading.load_model("lumina-next-demo.safetensors")
-    clip = loading.load_text_encoder("lumina-next-demo.safetensors")
+    clip = load_text_encoder("lumina-next-demo.safetensors")
     positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(t)) for t in (prompt, ""))
     empty = {"samples": torch.zeros(1, 4, 16, 16)}
     plan = Plan(5, "sigmoid", "midpoint")

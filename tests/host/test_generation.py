@@ -57,7 +57,7 @@ def family(request):
 @pytest.fixture
 def load(host):
     """Loads the author of a family from a file of its weights in `dtype`."""
-    from lumina_next.host import loading
+    from lumina_next.host.text_encoders import loading
 
     def load(family="gemma", dtype=torch.float32):
         return loading.load_text_encoder(write_author(host, family, dtype))
@@ -265,7 +265,7 @@ def test_picture_that_nobody_looks_at_is_mentioned(load, caplog):
     "family, message", [("llama", 'LLaMA-2 .* cannot write: .*"lm_head.weight"'), ("t5", "Gemma")]
 )
 def test_text_encoder_that_cannot_write_says_so(host, family, message):
-    from lumina_next.host import loading
+    from lumina_next.host.text_encoders import loading
 
     tiny.write_text_encoder(host, family)
     clip = loading.load_text_encoder(f"{family}.safetensors")

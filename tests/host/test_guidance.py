@@ -10,14 +10,14 @@ from lumina_next.tests.host.tiny import GUIDANCE, NEGATIVE, POSITIVE, SEED, STEP
 
 @pytest.fixture
 def model(host):
-    from lumina_next.host import loading
+    from lumina_next.host.model import loading
 
     tiny.write_models(host)
     return loading.load_model("native.safetensors")
 
 
 def guided(model, channels="released", start=1.0, end=0.0, renorm=0.0, rescale=0.0, zero_steps=0):
-    from lumina_next.nodes.guidance import Guidance
+    from lumina_next.nodes.options.guidance import Guidance
 
     return Guidance.execute(model, channels, start, end, renorm, rescale, zero_steps)[0]
 
@@ -101,7 +101,7 @@ def test_interval_survives_a_skip_layer_node_after_it(model):
 
 
 def test_renorm_bounds_what_the_channels_leave(model):
-    from lumina_next.host.guidance import Guidance
+    from lumina_next.host.options.guidance import Guidance
 
     x, sigma = torch.randn(2, 4, 5, 5), torch.full((2,), 0.5)
     cond, strong = torch.randn(2, 4, 5, 5), 5 * torch.randn(2, 4, 5, 5)

@@ -24,7 +24,7 @@ def encoders(host):
 
 @pytest.fixture
 def load(folder):
-    from lumina_next.host import loading
+    from lumina_next.host.model import loading
 
     return loading.load_model
 
@@ -131,35 +131,33 @@ def test_model_for_latents_of_16_channels_is_refused_in_words(load, folder):
 
 
 def test_model_of_several_files_is_listed_once(folder, host):
-    from lumina_next.host import model_folders
+    from lumina_next.host.checkpoints import folders
 
-    listed = model_folders.names(model_folders.MODELS)
+    listed = folders.names(folders.MODELS)
     assert [name for name in listed if "sharded" in name] == ["sharded"]
     assert "native.safetensors" in listed
 
 
 def test_shards_without_an_index_are_listed_once(folder, weights):
-    from lumina_next.host import model_folders
+    from lumina_next.host.checkpoints import folders
 
     tiny.save_shards(folder / "bare")
     (folder / "bare" / "model.safetensors.index.json").unlink()
-    listed = model_folders.names(model_folders.MODELS)
+    listed = folders.names(folders.MODELS)
     assert [name for name in listed if "bare" in name] == [f"bare/{tiny.SHARDS[0]}"]
 
 
 def test_pipeline_folder_is_both_model_and_text_encoder(host, weights):
-    from lumina_next.host import model_folders
+    from lumina_next.host.checkpoints import folders
 
     pipeline = host.models / "diffusers" / "whole-pipeline"
     for part in ("transformer", "text_encoder"):
         (pipeline / part).mkdir(parents=True)
     (pipeline / "model_index.json").write_text("{}")
     save_file(weights, pipeline / "transformer" / "diffusion_pytorch_model.safetensors")
-    for shelf in (model_folders.MODELS, model_folders.TEXT_ENCODERS):
-        assert "whole-pipeline" in model_folders.names(shelf)
-    found = model_folders.parts(
-        model_folders.MODELS, model_folders.locate(model_folders.MODELS, "whole-pipeline")
-    )
+    for shelf in (folders.MODELS, folders.TEXT_ENCODERS):
+        assert "whole-pipeline" in folders.names(shelf)
+    found = folders.parts(folders.MODELS, folders.locate(folders.MODELS, "whole-pipeline"))
     assert [path.name for path in found] == ["diffusion_pytorch_model.safetensors"]
 
 
@@ -211,9 +209,9 @@ def test_bad_text_encoder_is_refused_before_anything_runs(host, folder, encoders
 
 def problem(name):
     """What the loader says of a text encoder before anything runs; None if nothing."""
-    from lumina_next.host import loading, model_folders
+    from lumina_next.host.checkpoints import folders, validation
 
-    return loading.explain_unusable(model_folders.TEXT_ENCODERS, name)
+    return validation.explain_unusable(folders.TEXT_ENCODERS, name)
 
 
 @pytest.fixture(params=tiny.TEXT_FAMILIES)
@@ -232,7 +230,7 @@ def test_good_text_encoder_is_not_refused(host, family):
 
 def test_packed_text_encoder_is_known_by_its_header(host, encoders, family):
     """Its config is in the metadata, without which a LLaMA this small would pass for a Gemma."""
-    from lumina_next.host import loading
+    from lumina_next.host.text_encoders import loading
     from lumina_next.lumina.checkpoints.convert.pack import pack
 
     folder = encoders / f"to-pack-{family.name}"
@@ -310,10 +308,10 @@ def test_relative_of_llama_needs_its_config(host, encoders):
 
 def test_validation_reads_a_file_once(host, encoders, monkeypatch):
     """A vocabulary takes a second to read, and every job asks."""
-    from lumina_next.host import loading
+    from lumina_next.host.checkpoints import validation
 
     read = []
-    monkeypatch.setattr(loading, "check_tokenizer", lambda *given: read.append(given))
+    monkeypatch.setattr(validation, "check_tokenizer", lambda *given: read.append(given))
     save_file(tiny.gemma_tensors(), encoders / "asked.safetensors", tiny.GEMMA_METADATA)
     assert problem("asked.safetensors") is None and problem("asked.safetensors") is None
     assert len(read) == 1
@@ -323,7 +321,7 @@ def test_validation_reads_a_file_once(host, encoders, monkeypatch):
 
 
 def test_changed_file_is_loaded_again(folder, weights):
-    from lumina_next.nodes.load import ModelLoader
+    from lumina_next.nodes.loaders import ModelLoader
 
     save_file(weights, folder / "changing.safetensors")
     before = ModelLoader.fingerprint_inputs(model_name="changing.safetensors")
@@ -333,7 +331,7 @@ def test_changed_file_is_loaded_again(folder, weights):
 
 
 def test_name_over_a_link_is_checked_when_it_arrives(host):
-    from lumina_next.nodes.load import ModelLoader
+    from lumina_next.nodes.loaders import ModelLoader
 
     assert ModelLoader.validate_inputs() is True
     assert ModelLoader.fingerprint_inputs() is None
@@ -341,7 +339,7 @@ def test_name_over_a_link_is_checked_when_it_arrives(host):
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_every_input_and_output_is_explained(host, number):
-    from lumina_next.nodes.load import NODES
+    from lumina_next.nodes.loaders import NODES
 
     schema = NODES[number].GET_SCHEMA()
     assert schema.description and schema.search_aliases
@@ -351,7 +349,7 @@ def test_every_input_and_output_is_explained(host, number):
 def test_shipped_models_are_in_the_lists(host):
     import folder_paths
 
-    from lumina_next.host.model_folders import DEMO_MODELS
+    from lumina_next.host.checkpoints.folders import DEMO_MODELS
 
     for kind in ("diffusion_models", "text_encoders", "vae"):
         assert str(DEMO_MODELS / kind) in folder_paths.get_folder_paths(kind)

@@ -31,7 +31,7 @@ from lumina_next.tests.host.tiny import (
 
 @pytest.fixture
 def load(folder):
-    from lumina_next.host import loading
+    from lumina_next.host.model import loading
 
     return loading.load_model
 
@@ -99,7 +99,7 @@ def test_prompt_of_another_text_encoder_is_refused(load):
 
 
 def test_prompt_of_sdxl_is_told_from_one_of_gemma():
-    from lumina_next.host.model import check_caption
+    from lumina_next.host.model.base_model import check_caption
 
     caption, pooled = torch.zeros(1, 77, 2048), torch.zeros(1, 1280)
     check_caption(caption, 2048, {"attention_mask": torch.ones(1, 77), "pooled_output": None})

@@ -21,7 +21,7 @@ def node(host):
     """The node, known to the host."""
     import nodes
 
-    from lumina_next.nodes.packing import PackTextEncoder
+    from lumina_next.nodes.convert import PackTextEncoder
 
     nodes.NODE_CLASS_MAPPINGS[PackTextEncoder.GET_SCHEMA().node_id] = PackTextEncoder
     return PackTextEncoder
@@ -54,9 +54,10 @@ def encode(name, text):
     """In float32: the host would halve such weights, which rounds them."""
     import nodes
 
-    from lumina_next.host import loading, model_folders
+    from lumina_next.host.checkpoints import folders
+    from lumina_next.host.text_encoders import loading
 
-    path = model_folders.locate(model_folders.TEXT_ENCODERS, name)
+    path = folders.locate(folders.TEXT_ENCODERS, name)
     clip = loading.load_text_encoder_file(str(path), {"dtype": torch.float32})
     ((features, _),) = nodes.CLIPTextEncode().encode(clip, text)[0]
     return features
@@ -69,12 +70,12 @@ def test_packed_file_encodes_as_its_folder(host, folder, text):
 
 
 def test_name_is_the_one_that_the_loader_lists(node, folder):
-    from lumina_next.host import model_folders
+    from lumina_next.host.checkpoints import folders
 
     inputs = graph(file_name="My Gemma")["pack"]["inputs"]
     (name,) = node.execute(**inputs).result
     assert name == "My Gemma.safetensors"
-    assert name in model_folders.names(model_folders.TEXT_ENCODERS)
+    assert name in folders.names(folders.TEXT_ENCODERS)
 
 
 def test_folders_alone_are_offered(node, folder, encoders):
@@ -105,7 +106,7 @@ def test_other_types_encode_as_rounded_weights(host, folder, encoders, dtype):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn"])
 def test_loader_leaves_the_chosen_type_as_it_is(host, folder, encoders, dtype):
-    from lumina_next.host import loading
+    from lumina_next.host.text_encoders import loading
 
     host.run(graph(dtype=dtype))
     loaded = loading.load_text_encoder("gemma-2b.safetensors").cond_stage_model.state_dict()

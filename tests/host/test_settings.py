@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from lumina_next.lumina.options import resolution
 from lumina_next.lumina.options.context_drop import Cells, ContextDrop
 from lumina_next.lumina.options.forward import ForwardOptions
-from lumina_next.lumina.rope import rotation as rope_rotation
+from lumina_next.lumina.rope.rotation import rotation_table
 from lumina_next.lumina.rope.scaling import Axis, Scaling
 from lumina_next.tests.host import tiny
 from lumina_next.tests.host.tiny import (
@@ -29,20 +29,20 @@ TRAINED = TRAINED_PX // 16
 
 @pytest.fixture
 def model(folder):
-    from lumina_next.host import loading
+    from lumina_next.host.model import loading
 
     return loading.load_model("native.safetensors")
 
 
 def resolved(model, method="auto", *, trained=TRAINED_PX, isotropic=False, attention="off", **own):
-    from lumina_next.nodes.settings import Resolution
+    from lumina_next.nodes.options.resolution import Resolution
 
     method = {"method": method, **own}
     return Resolution.execute(model, trained, isotropic, attention, method)[0]
 
 
 def dropped(model, factor=2, until=1.0, order="first"):
-    from lumina_next.nodes.settings import ContextDropNode
+    from lumina_next.nodes.options.context_drop import ContextDropNode
 
     return ContextDropNode.execute(model, factor, until, order)[0]
 
@@ -61,7 +61,7 @@ def by_hand(model, options):
 def rotation(scaling, t, height, width, ratios=None):
     ratios = ratios or (height / TRAINED, width / TRAINED)
     rows, columns = (scaling.frequencies(Axis(r, TRAINED, HEAD_DIM, t)) for r in ratios)
-    return rope_rotation.rotation_table(height, width, rows, columns)
+    return rotation_table(height, width, rows, columns)
 
 
 # --- resolution
@@ -152,7 +152,7 @@ def test_two_branches_do_not_see_each_other(model):
 
 
 def test_area_keeps_the_factor_of_the_whole_picture(model):
-    from lumina_next.host import settings
+    from lumina_next.host.options import settings
 
     steps = []
     watched = resolved(model, "linear")
@@ -183,7 +183,7 @@ def test_compiled_model_follows_a_changed_setting(model):
 
 
 def test_missing_method_is_answered_with_the_list(model):
-    from lumina_next.nodes.settings import Resolution
+    from lumina_next.nodes.options.resolution import Resolution
 
     with pytest.raises(ValueError, match='"method" is missing or not in the list.*auto, none'):
         Resolution.execute(model, 0, False, "auto", None)
@@ -226,7 +226,8 @@ def test_every_attention_backend_scales(model, backend, monkeypatch):
 
 @pytest.mark.parametrize("stated, expected", [("512", 32), (None, 64), ("big", 64)])
 def test_trained_size_is_read_from_the_file(folder, stated, expected):
-    from lumina_next.host import loading, settings
+    from lumina_next.host.model import loading
+    from lumina_next.host.options import settings
 
     about = None if stated is None else {"trained_size_px": stated}
     save_file(tiny.weights(), folder / "sized.safetensors", about)
@@ -235,7 +236,8 @@ def test_trained_size_is_read_from_the_file(folder, stated, expected):
 
 
 def test_trained_size_is_read_from_a_diffusers_folder(folder):
-    from lumina_next.host import loading, settings
+    from lumina_next.host.model import loading
+    from lumina_next.host.options import settings
 
     pipeline = folder / "lumina-diffusers"
     pipeline.mkdir(exist_ok=True)
@@ -245,7 +247,8 @@ def test_trained_size_is_read_from_a_diffusers_folder(folder):
 
 
 def test_demo_model_knows_its_size(host):
-    from lumina_next.host import loading, settings
+    from lumina_next.host.model import loading
+    from lumina_next.host.options import settings
 
     assert settings.trained_tokens(loading.load_model("lumina-next-demo.safetensors")) == 8
 
@@ -290,7 +293,7 @@ def test_settings_of_both_nodes_add_up(model):
 
 
 def test_other_models_are_refused(model):
-    from lumina_next.host import settings
+    from lumina_next.host.options import settings
 
     class Other:
         class model_config:

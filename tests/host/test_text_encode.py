@@ -20,16 +20,17 @@ CAT, DOG, MAT = "a red cat", "a green dog sit on the mat", "the blue mat"
 @pytest.fixture
 def clip(host):
     """In float32: the host would halve such weights, which rounds them."""
-    from lumina_next.host import loading, model_folders
+    from lumina_next.host.checkpoints import folders
+    from lumina_next.host.text_encoders import loading
 
     tiny.write_gemma(host)
-    path = model_folders.locate(model_folders.TEXT_ENCODERS, "gemma.safetensors")
+    path = folders.locate(folders.TEXT_ENCODERS, "gemma.safetensors")
     return loading.load_text_encoder_file(str(path), {"dtype": torch.float32})
 
 
 @pytest.fixture
 def model(folder):
-    from lumina_next.host import loading
+    from lumina_next.host.model import loading
 
     return loading.load_model("native.safetensors")
 
@@ -48,7 +49,7 @@ def shown(monkeypatch):
 
 
 def schema():
-    from lumina_next.nodes.text import TextEncode
+    from lumina_next.nodes.prompts import TextEncode
 
     return TextEncode.define_schema()
 
@@ -62,7 +63,7 @@ def defaults():
 
 def both(clip, positive=CAT, negative="", **settings):
     """(positive, negative) as the node gives them out."""
-    from lumina_next.nodes.text import TextEncode
+    from lumina_next.nodes.prompts import TextEncode
 
     values = {**defaults(), "clip": clip, "positive": positive, "negative": negative}
     return TextEncode.execute(**values | settings).result

@@ -38,10 +38,11 @@ def gemma():
 @pytest.fixture
 def load(encoders):
     """Loads in float32: the host would halve such weights, which rounds them."""
-    from lumina_next.host import loading, model_folders
+    from lumina_next.host.checkpoints import folders
+    from lumina_next.host.text_encoders import loading
 
     def load(name):
-        path = model_folders.locate(model_folders.TEXT_ENCODERS, name)
+        path = folders.locate(folders.TEXT_ENCODERS, name)
         return loading.load_text_encoder_file(str(path), {"dtype": torch.float32})
 
     return load
@@ -206,7 +207,7 @@ def saved_with(encoders, family, change, name):
 
 
 def test_bfloat16_weights_stay_as_they_are(encoders, family):
-    from lumina_next.host import loading
+    from lumina_next.host.text_encoders import loading
 
     def change(key, tensor):
         tensor = tensor.clone()
@@ -224,7 +225,7 @@ def test_bfloat16_weights_stay_as_they_are(encoders, family):
 
 
 def test_bfloat16_error_is_no_larger_than_transformers(encoders, family):
-    from lumina_next.host import loading
+    from lumina_next.host.text_encoders import loading
 
     name = f"{family.name}-half.safetensors"
     exact = saved_with(encoders, family, lambda key, tensor: tensor.bfloat16(), name)
@@ -245,7 +246,7 @@ def as_fp8(key, tensor):
 
 
 def test_fp8_weights_load_and_norms_stay_exact(encoders, family):
-    from lumina_next.host import loading
+    from lumina_next.host.text_encoders import loading
 
     name = f"{family.name}-fp8.safetensors"
     model = saved_with(encoders, family, as_fp8, name)
@@ -506,7 +507,7 @@ def test_very_long_prompt_takes_no_time(load, limit):
     ],
 )
 def test_prompt_of_another_width_is_refused_by_both_names(host, found, trained, names):
-    from lumina_next.host.conditioning import check_caption
+    from lumina_next.host.model.conditioning import check_caption
 
     mask = {"attention_mask": torch.ones(1, 3)}
     with pytest.raises(ValueError) as refused:

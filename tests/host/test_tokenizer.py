@@ -78,7 +78,7 @@ def original(family, pieces=None):
 
 def character_map(pieces):
     """What a serialized SentencePiece model replaces which characters by."""
-    from lumina_next.host.tokenizer_files import _fields
+    from lumina_next.host.prompts.vocabulary import _fields
 
     normalizer = dict(_fields(pieces))[3]
     return dict(_fields(normalizer))[2]
@@ -97,8 +97,8 @@ def as_json(family, pieces=None):
 
 @functools.cache
 def tokenizer(family, form="spiece_model"):
-    from lumina_next.host.tokenizer import HostTokenizer
-    from lumina_next.host.tokenizer_files import FORMS
+    from lumina_next.host.prompts.tokenizer import HostTokenizer
+    from lumina_next.host.prompts.vocabulary import FORMS
     from lumina_next.lumina.prompts.rules import RULES
 
     model = vocabulary(family)
@@ -157,7 +157,7 @@ def test_tokens_are_those_of_sentencepiece(family, text):
 
 @functools.cache
 def json_tokens(family):
-    from lumina_next.host.tokenizer_files import JsonTokens
+    from lumina_next.host.prompts.vocabulary import JsonTokens
 
     return JsonTokens(original(family).backend_tokenizer.to_str().encode())
 
@@ -398,7 +398,7 @@ def test_text_to_be_continued_has_no_end(family, form):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_places_cover_the_text(family):
     """Of every letter one token says that it stands there; spaces at the ends may be dropped."""
-    from lumina_next.host.tokenizer_files import FORMS
+    from lumina_next.host.prompts.vocabulary import FORMS
 
     text = "a red 猫 🐈 cat, and"
     tokens = FORMS["spiece_model"](vocabulary(family))

@@ -120,17 +120,17 @@ def rounded(model, dtype):
 
 
 def native(kind, weights, source="encoder.safetensors"):
-    from lumina_next.host import transformers_checkpoints as checkpoints
+    from lumina_next.host.text_encoders.transformers import build, config
 
     stated = FAMILIES[kind] if isinstance(kind, str) else kind
-    return checkpoints.build(checkpoints.read_config(stated)).to_native(weights, source=source)
+    return build.build(config.read_config(stated)).to_native(weights, source=source)
 
 
 def host_model(kind, weights, dtype=torch.float32):
     """A HostTransformers with these weights of a file."""
     import comfy.ops
 
-    from lumina_next.host.transformers_encoder import HostTransformers
+    from lumina_next.host.text_encoders.transformers.network import HostTransformers
 
     stated = FAMILIES[kind] if isinstance(kind, str) else kind
     model = HostTransformers(stated, dtype, "cpu", comfy.ops.manual_cast)
@@ -233,12 +233,12 @@ def test_every_weight_is_where_the_host_finds_it(kind):
 
 
 def test_large_model_is_built_without_memory():
-    from lumina_next.host import transformers_checkpoints as checkpoints
+    from lumina_next.host.text_encoders.transformers import build, config
 
     large = {"hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": 28}
     large |= {"num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152_064}
-    config = checkpoints.read_config({"model_type": "qwen2", **large})
-    text = checkpoints.build(config)
+    parsed = config.read_config({"model_type": "qwen2", **large})
+    text = build.build(parsed)
     assert (text.vocabulary, text.width) == (152_064, 3584)
     sizes = {weight.is_meta: 0 for weight in text.network.parameters()}
     for weight in text.network.parameters():
@@ -253,7 +253,7 @@ def test_weights_loaded_lazily_are_the_same(kind, monkeypatch):
     import comfy.memory_management
     import comfy.ops
 
-    from lumina_next.host.transformers_encoder import HostTransformers
+    from lumina_next.host.text_encoders.transformers.network import HostTransformers
 
     exact = rounded(oracle(kind), torch.bfloat16)
     weights = native(kind, copy.deepcopy(exact).bfloat16().state_dict())
@@ -413,12 +413,10 @@ REMOTE = {"auto_map": {"AutoModel": "modeling.Model"}}
     ],
 )
 def test_config_that_cannot_be_used_says_why(stated, message):
-    from lumina_next.host import transformers_checkpoints as checkpoints
+    from lumina_next.host.text_encoders.transformers import build, config
 
     with pytest.raises(ValueError, match=message) as refusal:
-        checkpoints.build(
-            checkpoints.read_config(stated, source="a/config.json"), source="a/config.json"
-        )
+        build.build(config.read_config(stated, source="a/config.json"), source="a/config.json")
     assert "a/config.json" in str(refusal.value) and len(str(refusal.value)) < 500
 
 
@@ -451,7 +449,7 @@ def tokens(template):
     """A tokenizer of whole words, with what the template puts around them."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    from lumina_next.host.tokenizer_files import JsonTokens
+    from lumina_next.host.prompts.vocabulary import JsonTokens
 
     words = sorted(set(tiny.WORDS))
     vocabulary = SPECIAL | {word: number for number, word in enumerate(words, start=4)}
@@ -468,15 +466,15 @@ def whole(template):
 
 
 def rules(kind, template, **changes):
-    from lumina_next.host import transformers_checkpoints as checkpoints
+    from lumina_next.host.text_encoders.transformers import config
 
-    config = checkpoints.read_config(FAMILIES[kind] | changes)
-    return checkpoints.rules(config, template and whole(template))
+    parsed = config.read_config(FAMILIES[kind] | changes)
+    return config.rules(parsed, template and whole(template))
 
 
 def load_clip(kind, weights=None):
     """The CLIP of a file that holds a model's weights, its tokenizer and its config.json."""
-    from lumina_next.host import loading
+    from lumina_next.host.text_encoders import loading
 
     tensors = tokens(TEMPLATES[kind]).state_dict()
     tensors |= oracle(kind).state_dict() if weights is None else weights

@@ -12,10 +12,10 @@ import comfy.sd1_clip
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
 from torch import Tensor
 
-from ..lumina.prompts.rules import Rules
-from .generation import PromptsToContinue
-from .notices import warn
-from .tokenizer_files import Tokens
+from ...lumina.prompts.rules import Rules
+from ..notices import warn
+from ..text_encoders.writing import PromptsToContinue
+from .vocabulary import Tokens
 
 _EMBEDDING = re.compile(r"(?:\A|(?<=\s))embedding:")
 

@@ -13,14 +13,14 @@ import comfy.ops
 import torch
 from torch import Tensor, nn
 
-from ..lumina.prompts.rules import RULES, Rules
-from ..lumina.text_encoders import families, t5
-from ..lumina.text_encoders import weights as text_encoders_weights
-from . import transformers_checkpoints
-from .t5_encoder import HostT5
-from .text_encoder import HostDecoder
-from .tokenizer_files import Tokens
-from .transformers_encoder import HostTransformers
+from ...lumina.prompts.rules import RULES, Rules
+from ...lumina.text_encoders import families, t5
+from ...lumina.text_encoders import weights as text_encoders_weights
+from ..prompts.vocabulary import Tokens
+from .networks import HostDecoder, HostT5
+from .transformers import build
+from .transformers import config as transformers_config
+from .transformers.network import HostTransformers
 
 Stated = Mapping[str, object]
 
@@ -89,8 +89,8 @@ def _other(weights: Mapping[str, Tensor], stated: Stated, *, source: str) -> Enc
     """A model that only transformers knows, and only by its config.json."""
     if "model_type" not in stated:
         raise ValueError(families.explain_unknown(weights, stated, source))
-    config = transformers_checkpoints.read_config(stated, source=f"config.json of {source}")
-    text = transformers_checkpoints.build(config, source=f"config.json of {source}")
+    config = transformers_config.read_config(stated, source=f"config.json of {source}")
+    text = build.build(config, source=f"config.json of {source}")
     native = text.to_native(weights, source=source)
     return Encoder(
         network=HostTransformers,
@@ -98,8 +98,8 @@ def _other(weights: Mapping[str, Tensor], stated: Stated, *, source: str) -> Enc
         weights={f"model.{key}": tensor for key, tensor in native.items()},
         vocabulary=text.vocabulary,
         width=text.width,
-        rules=transformers_checkpoints.rules(config, None),
-        own_rules=lambda tokens: transformers_checkpoints.rules(config, tokens.whole),
+        rules=transformers_config.rules(config, None),
+        own_rules=lambda tokens: transformers_config.rules(config, tokens.whole),
     )
 
 

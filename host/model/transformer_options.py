@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
-from ..lumina.options.forward import ForwardOptions
+from ...lumina.options.forward import ForwardOptions
 
 
 @dataclass(frozen=True, eq=False)

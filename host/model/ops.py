@@ -10,9 +10,8 @@ import comfy.ops
 import torch
 from torch import Tensor
 
-from ..lumina.model.layers import HeadGate, gate_factor
-from ..lumina.text_encoders import layers
-from .options import HostForwardOptions
+from ...lumina.model.layers import HeadGate, gate_factor
+from .transformer_options import HostForwardOptions
 
 
 def image_attention(
@@ -34,23 +33,6 @@ def image_attention(
         skip_reshape=True,
         skip_output_reshape=True,
         transformer_options=options.transformer_options,
-        **_extra_arguments(q, k, scale),
-    )
-
-
-def text_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor, scale: float) -> Tensor:
-    """`lumina.decoder.Attention` by the backend the host uses for text encoders."""
-    attend = comfy.ldm.modules.attention.optimized_attention_for_device(
-        q.device, mask=True, small_input=True
-    )
-    return attend(
-        q,
-        k,
-        v,
-        q.shape[1],
-        mask=mask,
-        skip_reshape=True,
-        skip_output_reshape=True,
         **_extra_arguments(q, k, scale),
     )
 
@@ -86,32 +68,5 @@ class CastingHeadGate(HeadGate, comfy.ops.CastWeightBiasOp):
     def forward(self, x: Tensor) -> Tensor:
         weight, bias, stream = comfy.ops.cast_bias_weight(self, x, offloadable=True)
         out = x * gate_factor(weight, x)
-        comfy.ops.uncast_bias_weight(self, weight, bias, stream)
-        return out
-
-
-class CastingRMSNorm(layers.RMSNorm, comfy.ops.CastWeightBiasOp):
-    """A decoder's norm with its weight under the host's care.
-
-    Kept and used in float32: Gemma's adds one to the weight, and 8 bits would lose much of it.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        *,
-        eps: float,
-        offset: float,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(size, eps=eps, offset=offset, device=device, dtype=torch.float32)
-        self.bias = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias, stream = comfy.ops.cast_bias_weight(
-            self, dtype=torch.float32, device=x.device, offloadable=True
-        )
-        out = layers.rms_norm(x, weight, self.eps, self.offset)
         comfy.ops.uncast_bias_weight(self, weight, bias, stream)
         return out

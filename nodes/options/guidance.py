@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..host import guidance
-from ..lumina.options.guidance import RELEASED_CHANNELS
+from ...host.options import guidance
+from ...lumina.options.guidance import RELEASED_CHANNELS
 
 CHANNELS = {"released": RELEASED_CHANNELS, "all": None}
 

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..host import packing
+from ..host.checkpoints import packing
 from ..lumina.checkpoints.convert.pack import DTYPES
-from .load import CATEGORY
+from .loaders import CATEGORY
 
 
 class PackTextEncoder(io.ComfyNode):

@@ -17,8 +17,8 @@ import torch
 from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
 from torch import Tensor
 
-from ..lumina.checkpoints.convert.folders import TOKENIZERS
-from ..lumina.prompts.rules import RULES, Rules
+from ...lumina.checkpoints.convert.folders import TOKENIZERS
+from ...lumina.prompts.rules import RULES, Rules
 
 Span = tuple[int, int, int]  # token, and where in the text its letters begin and end
 

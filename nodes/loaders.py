@@ -2,8 +2,10 @@
 
 from comfy_api.latest import io
 
-from ..host import loading, model_folders
-from ..host.model_folders import MODELS, TEXT_ENCODERS
+from ..host.checkpoints import folders, validation
+from ..host.checkpoints.folders import MODELS, TEXT_ENCODERS
+from ..host.model import loading
+from ..host.text_encoders import loading as text_encoders_loading
 
 CATEGORY = "model/loaders"
 
@@ -32,7 +34,7 @@ class ModelLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=model_folders.names(MODELS),
+                    options=folders.names(MODELS),
                     display_name="model",
                     tooltip="A file or folder in models/diffusion_models, or a pipeline in "
                     "models/diffusers. Press R after adding one.",
@@ -104,14 +106,14 @@ class TextEncoderLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "text_encoder_name",
-                    options=model_folders.names(TEXT_ENCODERS),
+                    options=folders.names(TEXT_ENCODERS),
                     display_name="text encoder",
                     tooltip="A file or folder in models/text_encoders, or a pipeline in "
                     "models/diffusers. Press R after adding one.",
                 ),
                 io.Combo.Input(
                     "device",
-                    options=list(loading.DEVICES),
+                    options=list(text_encoders_loading.DEVICES),
                     default="default",
                     advanced=True,
                     tooltip="Where prompts are encoded. cpu leaves the graphics card's memory to "
@@ -131,19 +133,19 @@ class TextEncoderLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, text_encoder_name: str, device: str) -> io.NodeOutput:
-        return io.NodeOutput(loading.load_text_encoder(text_encoder_name, device))
+        return io.NodeOutput(text_encoders_loading.load_text_encoder(text_encoder_name, device))
 
 
-def _validate(shelf: model_folders.Shelf, name: str | None) -> bool | str:
+def _validate(shelf: folders.Shelf, name: str | None) -> bool | str:
     # None: the name comes over a link and is not known yet. Checking a name ourselves turns the
     # host's own check of it off, so `explain_unusable` also says when it is not in the list.
     if name is None:
         return True
-    return loading.explain_unusable(shelf, name) or True
+    return validation.explain_unusable(shelf, name) or True
 
 
-def _fingerprint(shelf: model_folders.Shelf, name: str | None) -> object:
-    return None if name is None else model_folders.signature(shelf, name)
+def _fingerprint(shelf: folders.Shelf, name: str | None) -> object:
+    return None if name is None else folders.signature(shelf, name)
 
 
 NODES = [ModelLoader, TextEncoderLoader]

@@ -7,22 +7,17 @@ with the weights: the model and the text encoder are then found inside it.
 
 import os
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import folder_paths
-import safetensors
-import torch
-from torch import Tensor
 
-from ..lumina.checkpoints.broken_files import SAFETENSORS
-from ..lumina.checkpoints.files import INDEX, find_model, shard_paths
+from ...lumina.checkpoints.files import INDEX, find_model, shard_paths
 
 PIPELINE_FOLDERS = "diffusers"
 PIPELINE = "model_index.json"
 _SHARD_NUMBER = re.compile(r"\d+(?=-of-\d+\.\w+$)")
-DEMO_MODELS = Path(__file__).resolve().parents[1] / "demo" / "models"
+DEMO_MODELS = Path(__file__).resolve().parents[2] / "demo" / "models"
 
 
 @dataclass(frozen=True)
@@ -125,24 +120,3 @@ def signature(shelf: Shelf, name: str) -> list[tuple[str, int, int]]:
     beside |= {path for home in (folder, tokenizers) for path in home.glob("*.model")}
     states = [(file.name, file.stat()) for file in [*files, *sorted(beside)]]
     return [(file, state.st_mtime_ns, state.st_size) for file, state in states]
-
-
-def header(file: Path, whole: Collection[str] = ()) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file without their data, on device "meta", and its metadata.
-
-    Of the types only bytes are told from the rest. With their data come those whose name, or what
-    follows its last dot, is in `whole`. Empty for other formats, which must be read.
-    """
-    if file.suffix.lower() not in SAFETENSORS:
-        return {}, {}
-    with safetensors.safe_open(file, framework="pt") as opened:
-        tensors = {key: _without_data(opened.get_slice(key)) for key in opened.keys()}
-        for key in tensors:
-            if key.rpartition(".")[2] in whole:
-                tensors[key] = opened.get_tensor(key)
-        return tensors, opened.metadata() or {}
-
-
-def _without_data(piece: "safetensors.PySafeSlice") -> Tensor:
-    dtype = torch.uint8 if piece.get_dtype() == "U8" else torch.float32
-    return torch.empty(piece.get_shape(), dtype=dtype, device="meta")

@@ -14,10 +14,10 @@ import comfy.utils
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..lumina.prompts.enhancing import few_shot
-from ..lumina.text_encoders.decoder import Decoder
-from ..lumina.text_encoders.generation import Sampling, stop_tokens, write
-from .notices import warn
+from ...lumina.prompts.enhancing import few_shot
+from ...lumina.text_encoders.decoder import Decoder
+from ...lumina.text_encoders.generation import Sampling, stop_tokens, write
+from ..notices import warn
 
 STOPS = "stop_tokens"
 

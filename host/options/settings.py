@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from comfy.model_patcher import ModelPatcher
 
-from ..lumina.options.context_drop import ContextDrop
-from ..lumina.options.forward import ForwardOptions
-from ..lumina.options.resolution import Resolution
-from ..lumina.options.run import RunSettings
-from ..lumina.options.step import Step
+from ...lumina.options.context_drop import ContextDrop
+from ...lumina.options.forward import ForwardOptions
+from ...lumina.options.resolution import Resolution
+from ...lumina.options.run import RunSettings
+from ...lumina.options.step import Step
 
 KEY = "lumina_next"
 IMAGE_MODEL = "lumina_next"

@@ -11,7 +11,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..lumina.options.guidance import RELEASED_CHANNELS, on_channels, renormalised, rescaled
+from ...lumina.options.guidance import RELEASED_CHANNELS, on_channels, renormalised, rescaled
 from .settings import check_model
 
 INTERVAL = "lumina_next_guidance_interval"

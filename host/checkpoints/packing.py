@@ -6,10 +6,10 @@ import comfy.model_management
 import comfy.utils
 import folder_paths
 
-from ..lumina.checkpoints.convert.folders import find_parts
-from ..lumina.checkpoints.convert.pack import describe, pack
-from .model_folders import TEXT_ENCODERS, locate, names, signature
-from .notices import say
+from ...lumina.checkpoints.convert.folders import find_parts
+from ...lumina.checkpoints.convert.pack import describe, pack
+from ..notices import say
+from .folders import TEXT_ENCODERS, locate, names, signature
 
 SUFFIX = ".safetensors"
 

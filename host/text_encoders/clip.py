@@ -4,85 +4,15 @@
 tokens, with the host's prompt weights, embeddings, LoRA and memory management.
 """
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import comfy.model_management
 import comfy.sd1_clip
 import torch
 from torch import Tensor, nn
 
-from ..lumina.prompts.rules import Rules
-from ..lumina.text_encoders.config import DecoderConfig
-from ..lumina.text_encoders.decoder import Decoder
-from .attention import CastingRMSNorm, text_attention
-from .generation import WritesText
-
-
-class HostDecoder(nn.Module):
-    """Gemma or LLaMA in the form that the host's SDClipModel drives.
-
-    sizes: fields of a DecoderConfig, and whatever the host adds to them.
-    """
-
-    def __init__(
-        self,
-        sizes: Mapping[str, object],
-        dtype: torch.dtype | None,
-        device: torch.device | None,
-        operations: type,
-    ) -> None:
-        super().__init__()
-        known = {item.name for item in dataclasses.fields(DecoderConfig)}
-        config = DecoderConfig(**{name: sizes[name] for name in known})
-        self.model = Decoder(
-            config,
-            ops=operations,
-            attention=text_attention,
-            norm=CastingRMSNorm,
-            dtype=dtype,
-            device=device,
-        )
-        # One state more than there are layers: the host asks for states by this number.
-        self.num_layers = config.layers + 1
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.model.embed_tokens
-
-    def forward(
-        self,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        *,
-        embeds: Tensor,
-        intermediate_output: int | list[int] | str | None = None,
-        **kwargs: object,
-    ) -> tuple[Tensor, Tensor]:
-        """(output, hidden state): the one state that was asked for, in both places.
-
-        intermediate_output: a number as in transformers' `hidden_states`; None is the output.
-        A list of them, or "all", is stacked along a new second axis.
-        """
-
-        def states(numbers: list[int]) -> Sequence[Tensor]:
-            return self.model.hidden_states(embeds, attention_mask, numbers)
-
-        return as_host_expects(intermediate_output, self.num_layers, states)
-
-
-def as_host_expects(
-    wanted: int | list[int] | str | None,
-    count: int,
-    states: Callable[[list[int]], Sequence[Tensor]],
-) -> tuple[Tensor, Tensor]:
-    """What a network of `count` hidden states returns to SDClipModel, as `HostDecoder.forward`."""
-    if wanted == "all":
-        wanted = list(range(count))
-    if isinstance(wanted, list):
-        out = torch.stack(tuple(states(wanted)), dim=1)
-    else:
-        (out,) = states([-1 if wanted is None else wanted])
-    return out, out
+from ...lumina.prompts.rules import Rules
+from .writing import WritesText
 
 
 class TextEncoder(WritesText, comfy.sd1_clip.SDClipModel):

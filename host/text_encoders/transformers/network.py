@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .text_encoder import as_host_expects
-from .transformers_checkpoints import Stated, build, read_config, weighted_layers
+from ..networks import as_host_expects
+from .build import build, weighted_layers
+from .config import Stated, read_config
 
 
 class HostTransformers(nn.Module):

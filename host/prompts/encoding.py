@@ -13,9 +13,9 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ..lumina.prompts.templates import Prompt, beginning
-from .conditioning import PaddedSequence, caption_mask
-from .notices import say
+from ...lumina.prompts.templates import Prompt, beginning
+from ..model.conditioning import PaddedSequence, caption_mask
+from ..notices import say
 from .tokenizer import HostTokenizer
 
 Conditioning = list[list]  # of [features, what else belongs to them]; most often just one

@@ -6,12 +6,12 @@ as they are. What changes a prompt is off, and acts on the positive one only, as
 
 from comfy_api.latest import io
 
-from ..host import prompts
+from ..host.prompts import encoding
 from ..lumina.prompts import cleaning as prompts_cleaning
 from ..lumina.prompts import templates
 from ..lumina.prompts.cleaning import CLEANING
 from ..lumina.prompts.templates import PLACE, TEMPLATES
-from .dynamic_combo import chosen
+from .inputs import chosen
 
 NONE, CUSTOM = "none", "custom"
 TEMPLATE_NAMES = (NONE, *TEMPLATES, CUSTOM)
@@ -98,7 +98,7 @@ class TextEncode(io.ComfyNode):
         unwanted = templates.split(negative, one_per_line=batch)
         around = _template(*chosen(template, "template", TEMPLATE_NAMES))
         return io.NodeOutput(
-            *prompts.encode_both(
+            *encoding.encode_both(
                 clip,
                 [templates.prepared(text, around, cleaning) for text in wanted],
                 [templates.prepared(text) for text in unwanted],

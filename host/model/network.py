@@ -1,0 +1,147 @@
+"""Next-DiT on the host's layers, called the way the host calls its diffusion models."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.ldm.common_dit
+import comfy.model_base
+import comfy.model_prefetch
+import comfy.patcher_extension
+import comfy.supported_models_base
+import torch
+from torch import Tensor
+
+from ...lumina.config import NextDiTConfig
+from ...lumina.model.next_dit import Block, NextDiT
+from .ops import CastingHeadGate, image_attention, rotate
+from .transformer_options import HostForwardOptions, patches
+
+
+class HostNextDiT(NextDiT):
+    """Next-DiT on the host's layers, called the way the host calls its diffusion models."""
+
+    def __init__(
+        self,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | None,
+        operations: type,
+        image_model: str,
+        **sizes: object,
+    ) -> None:
+        super().__init__(
+            NextDiTConfig(**sizes),
+            ops=operations,
+            attention=image_attention,
+            rotate=rotate,
+            gate=CastingHeadGate,
+            device=device,
+            dtype=dtype,
+        )
+        self.dtype = dtype
+        self.in_channels = self.config.in_channels
+        self.patch_size = self.config.patch_size
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        attention_mask: Tensor | None = None,
+        **kwargs: object,
+    ) -> Tensor:
+        """noise - picture (B, C, H, W) of the latent `x` at sigma `timesteps` (B,)."""
+        wrappers = comfy.patcher_extension.get_all_wrappers(
+            comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL,
+            kwargs.get("transformer_options", {}),
+        )
+        executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(
+            self._forward, self, wrappers
+        )
+        return executor.execute(x, timesteps, context, attention_mask, **kwargs)
+
+    def _forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        attention_mask: Tensor | None = None,
+        options: HostForwardOptions | None = None,
+        transformer_options: Mapping[str, object] | None = None,
+        **kwargs: object,
+    ) -> Tensor:
+        height, width = x.shape[-2:]
+        x = comfy.ldm.common_dit.pad_to_patch_size(x, (self.patch_size, self.patch_size))
+        own = dict(transformer_options or {}, total_blocks=len(self.layers), block_type="double")
+        options = dataclasses.replace(
+            options or HostForwardOptions(), transformer_options=own, latent=x
+        )
+        velocity = super().forward(x, 1.0 - timesteps, context, attention_mask, options)
+        return -velocity[:, :, :height, :width]
+
+    def run_blocks(
+        self,
+        x: Tensor,
+        caption: Tensor,
+        mask: Tensor | None,
+        condition: Tensor,
+        options: HostForwardOptions,
+    ) -> Tensor:
+        """All layers in order, each fetched ahead of use and open to other nodes' patches."""
+        host, first = options.transformer_options, x
+        queue = comfy.model_prefetch.make_prefetch_queue(list(self.layers), x.device, host)
+        for index, block in enumerate(self.layers):
+            comfy.model_prefetch.prefetch_queue_pop(queue, x.device, block)
+            host["block_index"] = index
+            own = options.for_layer(index)
+            if _is_patched(index, host):
+                x = _run_patched(index, block, x, first, caption, mask, condition, own)
+            else:
+                x = block(x, caption, mask, condition, own)
+        comfy.model_prefetch.prefetch_queue_pop(queue, x.device, None)
+        return x
+
+
+def _is_patched(index: int, host: Mapping[str, object]) -> bool:
+    return _replacement(index, host) is not None or bool(patches(host, "double_block"))
+
+
+def _replacement(index: int, host: Mapping[str, object]) -> Callable | None:
+    return host.get("patches_replace", {}).get("dit", {}).get(("double_block", index))
+
+
+def _run_patched(
+    index: int,
+    block: Block,
+    x: Tensor,
+    first: Tensor,
+    caption: Tensor,
+    mask: Tensor | None,
+    condition: Tensor,
+    options: HostForwardOptions,
+) -> Tensor:
+    """One layer between the patches of other nodes, which read and return dicts like `seen`."""
+    host = options.transformer_options
+    seen = {
+        "img": x,
+        "img_input": first,
+        "txt": caption,
+        "vec": condition,
+        "pe": options.rotation,
+        "attn_mask": mask,
+        "x": options.latent,
+        "block_index": index,
+        "transformer_options": host,
+    }
+
+    def original(args: Mapping[str, object]) -> dict[str, object]:
+        out = block(args["img"], args["txt"], args["attn_mask"], args["vec"], options)
+        return {"img": out, "txt": args["txt"]}
+
+    replacement = _replacement(index, host)
+    out = replacement(seen, {"original_block": original}) if replacement else original(seen)
+    for patch in patches(host, "double_block"):
+        out = {**out, **patch({**seen, "img": out["img"]})}
+    return out["img"]

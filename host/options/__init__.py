@@ -1,0 +1,1 @@
+"""What a user sets on a MODEL, and how it travels to each model call."""

@@ -1,0 +1,1 @@
+"""Prompts as tokens in the host's notation, and as CONDITIONING."""
