@@ -14,20 +14,20 @@ export DEMO_OUT := $(value OUT)
 .PHONY: demo test fast-test lint
 
 demo:
-	@$(PYTHON) -m demo.environment host
+	@$(PYTHON) -m tools.environment host
 	@.venv/bin/python -m demo.picture "$$DEMO_PROMPT" $(if $(STEPS),--steps "$(STEPS)") \
 		$(if $(SEED),--seed "$(SEED)") $(if $(WIDTH),--width "$(WIDTH)") \
 		$(if $(HEIGHT),--height "$(HEIGHT)") $(if $(OUT),--out "$$DEMO_OUT")
 
 test:
-	@$(PYTHON) -m demo.environment development
-	@$(PYTHON) -m demo.environment browser
+	@$(PYTHON) -m tools.environment development
+	@$(PYTHON) -m tools.environment browser
 	@.venv/bin/python -m pytest
 
 fast-test:
-	@$(PYTHON) -m demo.environment development
+	@$(PYTHON) -m tools.environment development
 	@.venv/bin/python -m pytest -m "not host"
 
 lint:
-	@$(PYTHON) -m demo.environment development
+	@$(PYTHON) -m tools.environment development
 	@.venv/bin/python -m ruff check

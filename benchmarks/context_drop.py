@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from demo.saving import write_json
+from demo.training.saving import write_json
 from lumina.config import NEXT_DIT_2B_GQA, NextDiTConfig
 from lumina.model.layers import scaled_dot_product_attention
 from lumina.model.next_dit import NextDiT

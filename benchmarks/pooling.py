@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from demo.evaluate import Share
-from demo.generate import Demo
-from demo.measure import Measure
-from demo.saving import write_json
+from demo.evaluation.evaluate import Share
+from demo.evaluation.generate import Demo
+from demo.evaluation.measure import Measure
+from demo.training.saving import write_json
 from lumina.model.layers import scaled_dot_product_attention
 from lumina.model.next_dit import NextDiT
 from lumina.options.context_drop import Cells, ContextDrop

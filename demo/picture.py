@@ -18,12 +18,12 @@ from pathlib import Path
 
 import aiohttp
 
-from . import client
-from .environment import HOST_VERSION, ROOT
-from .host import Host
+from tools.comfyui import Host
+from tools.environment import HOST_VERSION
 
-GRAPH = ROOT / "demo" / "text-to-image.api.json"
-OUTPUT = ROOT / "demo" / "output"
+from . import FOLDER, GRAPH, client
+
+OUTPUT = FOLDER / "output"
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Loads the pack as ComfyUI does, by path, and decides which tests can run here.
 
-tests/host is marked `host` and comes last. `-m "not host"` leaves it out without importing it, so
-that the fast part pays nothing for ComfyUI. What cannot run is skipped with the reason.
+tests/host and tests/browser are marked `host` and come last. `-m "not host"` leaves them out and
+does not import them, so that the fast part pays nothing for ComfyUI. What cannot run is skipped
+with the reason.
 """
 
 import importlib.util
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-HOST_TESTS = ROOT / "tests" / "host"
+HOST_TESTS = [ROOT / "tests" / room for room in ("host", "browser")]
 
 # `import nodes` must mean ComfyUI's nodes.py, never this pack's nodes/ folder.
 sys.path[:] = [p for p in sys.path if Path(p).resolve() != ROOT]
@@ -25,7 +26,9 @@ spec = importlib.util.spec_from_file_location(
 sys.modules["lumina_next"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["lumina_next"])
 
-from lumina_next.demo import environment  # noqa: E402 - importable only from here on
+from lumina_next.tests.support.folders import make_model_folders  # noqa: E402 - importable now
+from lumina_next.tools import environment  # noqa: E402
+from lumina_next.tools.comfyui import Host  # noqa: E402
 
 
 def host_is_there():
@@ -35,20 +38,22 @@ def host_is_there():
 def pytest_report_header(config):
     if host_is_there():
         return f"ComfyUI: {os.path.relpath(environment.host_directory(), ROOT)}"
-    return "ComfyUI: none, so tests/host is left out (`make test` fetches it)"
+    return "ComfyUI: none, so tests that need it are left out (`make test` fetches it)"
 
 
 def pytest_ignore_collect(collection_path, config):
     unwanted = config.option.markexpr == "not host" or not host_is_there()
-    if unwanted and collection_path.is_relative_to(HOST_TESTS):
-        return True
-    return None
+    return True if unwanted and needs_host(collection_path) else None
+
+
+def needs_host(path):
+    return any(path.is_relative_to(room) for room in HOST_TESTS)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.is_relative_to(HOST_TESTS):
+        if needs_host(item.path):
             item.add_marker("host")
     items.sort(key=lambda item: item.get_closest_marker("host") is not None)
     skip_for_want("cuda", items, "" if torch.cuda.is_available() else "torch sees no CUDA device")
@@ -87,3 +92,11 @@ def chromium_path():
     path = chromium()
     assert path, "Chromium is required here (REQUIRE_BROWSER is set) and is not installed"
     return path
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """ComfyUI as users run it: a tools.comfyui.Host, started once for the session. `server.url`."""
+    with Host(tmp_path_factory.mktemp("server"), arguments=["--cpu"]) as running:
+        make_model_folders(running.models)
+        yield running

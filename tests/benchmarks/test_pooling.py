@@ -70,7 +70,7 @@ def test_settings_differ_in_their_cells_only(pooling):
 
 
 class Drawn:
-    """Stands where demo.measure's Measure stands: latents that differ by the settings alone."""
+    """Stands where the demo's Measure stands: latents that differ by the settings alone."""
 
     def __init__(self, pooling):
         self.before = pooling.PooledBeforeRotation

@@ -1,5 +1,5 @@
 // Opens a workflow of the pack in ComfyUI's editor, as the template browser does, runs it, and opens
-// the help of a node. What was seen is printed as one JSON object for tests/host/test_browser.py.
+// the help of a node. What was seen is printed as one JSON object for tests/browser/test_editor.py.
 //
 //     node editor.mjs '{"url": ..., "chromium": ..., "folder": ..., "pack": ..., "workflow": ...}'
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lumina_next.demo import environment
+from lumina_next.tools import environment
 
 
 @pytest.fixture(autouse=True)

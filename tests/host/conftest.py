@@ -1,4 +1,4 @@
-"""ComfyUI for the tests, twice: `host` in this process and `server` as a child answering HTTP.
+"""ComfyUI in this process, as `host`; `server`, a child answering HTTP, is one conftest up.
 
 The host reads its command line when first imported, so its settings are made here, before any test
 module can say `import comfy`. In this process the pack keeps the name lumina_next, so a class that
@@ -19,9 +19,9 @@ import pytest
 import torch
 
 import lumina_next
-from lumina_next.demo import environment
-from lumina_next.demo.host import Host
-from lumina_next.tests.host import tiny
+from lumina_next.tests.support import tiny
+from lumina_next.tests.support.folders import make_model_folders
+from lumina_next.tools import environment
 
 BASE = Path(tempfile.mkdtemp(prefix="lumina-next-tests-"))
 atexit.register(shutil.rmtree, BASE, ignore_errors=True)
@@ -124,19 +124,6 @@ async def register_pack(nodes):
         nodes.NODE_CLASS_MAPPINGS[schema.node_id] = node
         nodes.NODE_DISPLAY_NAME_MAPPINGS[schema.node_id] = schema.display_name
         node.RELATIVE_PYTHON_MODULE = "custom_nodes.lumina_next"
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """ComfyUI as users run it: a demo.host.Host, started once for the session. `server.url`."""
-    with Host(tmp_path_factory.mktemp("server"), arguments=["--cpu"]) as running:
-        make_model_folders(running.models)
-        yield running
-
-
-def make_model_folders(models):
-    for kind in ("diffusion_models", "text_encoders", "vae", "loras", "checkpoints"):
-        (models / kind).mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lumina_next.demo.host import Host
 from lumina_next.lumina.checkpoints import key_names
 from lumina_next.lumina.config import NextDiTConfig
 from lumina_next.lumina.model.next_dit import NextDiT
-from lumina_next.tests.host import jobs, tiny
+from lumina_next.tests.support import jobs, tiny
+from lumina_next.tools.comfyui import Host
 
 pytestmark = pytest.mark.cuda
 

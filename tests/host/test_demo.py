@@ -9,16 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from lumina_next.demo import client, environment, reading, scenes
-from lumina_next.tests.host import jobs
-from lumina_next.tests.host.tiny import SDXL_SCALE, assert_same_picture
+from lumina_next.demo import client
+from lumina_next.demo.scenes import drawing, reading
+from lumina_next.tests.support import jobs
+from lumina_next.tests.support.tiny import SDXL_SCALE, assert_same_picture
+from lumina_next.tools import environment
 
 COUNT = 6
 
 
 def held_out(things):
     rng = random.Random(11)
-    return [scenes.sample_held_out_scene(rng, things) for _ in range(COUNT)]
+    return [drawing.sample_held_out_scene(rng, things) for _ in range(COUNT)]
 
 
 def drawn(server, graph):
@@ -31,7 +33,7 @@ def share_right(server, wanted, graph=jobs.DEMO_GRAPH):
     """Share of the attributes asked for that the pictures show."""
     scores = []
     for scene in wanted:
-        prompt = {"text": scenes.main_caption(scene)}
+        prompt = {"text": drawing.main_caption(scene)}
         picture = drawn(server, jobs.with_inputs(graph, positive=prompt))
         scores.append(reading.score(scene, reading.read(picture)))
     right, total = (sum(part) for part in zip(*scores, strict=True))
@@ -67,7 +69,7 @@ def test_negative_prompt_is_avoided(server):
 
 def test_plain_torch_draws_the_same(host, monkeypatch):
     monkeypatch.syspath_prepend(environment.ROOT)
-    demo = importlib.import_module("demo.generate").Demo()
+    demo = importlib.import_module("demo.evaluation.generate").Demo()
     prompt = "a blue star in the center on a black background"
     expected = demo.latents([prompt], 16, steps=5, schedule="sigmoid", solver="midpoint", seed=3)
 

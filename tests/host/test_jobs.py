@@ -20,7 +20,7 @@ from torch.testing import assert_close
 from lumina_next.lumina.checkpoints import key_names
 from lumina_next.lumina.config import NextDiTConfig
 from lumina_next.lumina.model.next_dit import NextDiT
-from lumina_next.tests.host import jobs, tiny
+from lumina_next.tests.support import jobs, tiny
 
 PREVIEW = 1  # the first four bytes of a binary message; the next four name the picture's format
 STEPS = 4

@@ -7,18 +7,17 @@ stores none of those, while reading them takes memory like anything else.
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from lumina_next.demo import environment
 from lumina_next.lumina.checkpoints import key_names
 from lumina_next.lumina.config import NextDiTConfig
 from lumina_next.lumina.model.next_dit import NextDiT
 from lumina_next.lumina.text_encoders.config import DecoderConfig
 from lumina_next.lumina.text_encoders.decoder import Decoder
-from lumina_next.tests.host import peak_memory, tiny
+from lumina_next.tests.support import peak_memory, tiny
+from lumina_next.tools import environment
 
 MODEL = NextDiTConfig(dim=1536, layers=12, heads=24, kv_heads=6, caption_dim=1024, ffn_dim=4096)
 # Gemma's vocabulary, by which a file without a config.json is known.
@@ -57,8 +56,13 @@ def write_models(folder, dtype):
 @pytest.mark.parametrize("dtype", KINDS)
 def test_loading_holds_no_second_copy_of_either_file(tmp_path, dtype):
     files, sizes = write_models(tmp_path, dtype)
-    pack = Path(__file__).resolve().parents[2]
-    command = [sys.executable, peak_memory.__file__, environment.host_directory(), pack, *files]
+    command = [
+        sys.executable,
+        peak_memory.__file__,
+        environment.host_directory(),
+        environment.ROOT,
+        *files,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     peaks = json.loads(done.stdout.splitlines()[-1])

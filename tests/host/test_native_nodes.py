@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from lumina_next.demo import autoencoder, environment
-from lumina_next.tests.host import tiny
-from lumina_next.tests.host.tiny import NEGATIVE, POSITIVE, assert_same_picture
+from lumina_next.demo.training import autoencoder
+from lumina_next.tests.support import tiny
+from lumina_next.tests.support.tiny import NEGATIVE, POSITIVE, assert_same_picture
+from lumina_next.tools import environment
 
 OTHER = tiny.conditioning(11, seed=3)
 GUIDANCE = 4.0

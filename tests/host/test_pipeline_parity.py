@@ -13,7 +13,7 @@ import sentencepiece
 import torch
 from safetensors.torch import save_file
 
-from lumina_next.tests.host import jobs, tiny
+from lumina_next.tests.support import jobs, tiny
 
 STEPS, SEED = 6, 41
 PROMPTS = {"short": "a red cat", "long": "a green dog and a red cat sit on the blue mat, 猫"}

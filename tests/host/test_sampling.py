@@ -14,8 +14,8 @@ from torchdiffeq import odeint
 
 from lumina_next.lumina.schedules import SCHEDULES
 from lumina_next.lumina.solvers.tableaus import TABLEAUS
-from lumina_next.tests.host import jobs, tiny
-from lumina_next.tests.host.tiny import GUIDANCE, NEGATIVE, POSITIVE, SDXL_SCALE, SEED
+from lumina_next.tests.support import jobs, tiny
+from lumina_next.tests.support.tiny import GUIDANCE, NEGATIVE, POSITIVE, SDXL_SCALE, SEED
 
 STEPS = 4
 SAMPLING_NODES = ["LuminaNextSampler", "LuminaNextScheduler", "LuminaNextSolver"]

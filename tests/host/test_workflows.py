@@ -14,11 +14,11 @@ import urllib.request
 
 import pytest
 
-from lumina_next.demo.environment import ROOT
-from lumina_next.demo.host import PACK_NAME
-from lumina_next.demo.picture import GRAPH
-from lumina_next.tests.host import editor_graphs as graphs
-from lumina_next.tests.host import jobs
+from lumina_next.demo import GRAPH
+from lumina_next.tests.support import editor_graphs as graphs
+from lumina_next.tests.support import jobs
+from lumina_next.tools.comfyui import PACK_NAME
+from lumina_next.tools.environment import ROOT
 
 FILES = sorted((ROOT / "workflows").glob("*.json"))
 A_PATH = re.compile(r"(?<![\w/:.])/\w|\b[A-Za-z]:\\")

@@ -1,0 +1,355 @@
+"""Files become MODEL: every format, dtype and folder gives the pictures of plain torch, or words.
+
+The nodes and the lists they show are tested here too.
+"""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from lumina_next.lumina.checkpoints import key_names
+from lumina_next.lumina.model.next_dit import NextDiT
+from lumina_next.tests.support import tiny
+from lumina_next.tests.support.tiny import assert_same_picture, euler, ksampler, plain_model
+
+
+@pytest.fixture
+def encoders(host):
+    return tiny.write_gemma(host)
+
+
+@pytest.fixture
+def load(folder):
+    from lumina_next.host.model import loading
+
+    return loading.load_model
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["native.safetensors", "diffusers.safetensors", "sharded", "consolidated.00-of-01.pth"],
+)
+def test_every_format_samples_the_picture_of_plain_torch(load, weights, name):
+    model = load(name)
+    expected = euler(plain_model(), model)
+    assert_same_picture(ksampler(model), expected)
+
+
+def test_odd_latents_are_padded_and_cropped(load, weights):
+    model, plain = load("native.safetensors"), plain_model()
+
+    def velocity(x, t, caption):
+        return plain(F.pad(x, (0, 1, 0, 1), mode="circular"), t, caption)[:, :, :-1, :-1]
+
+    assert_same_picture(ksampler(model, 15, 11), euler(velocity, model, 15, 11))
+
+
+def test_other_latent_format_only_scales_the_result(load):
+    expected = ksampler(load("native.safetensors")) * 0.13025 / 0.18215
+    assert_same_picture(ksampler(load("native.safetensors", latent_format="SD1.5")), expected)
+
+
+@pytest.mark.parametrize("dtype", ["fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"])
+def test_fp8_computes_with_rounded_weights_in_full_precision(load, weights, dtype):
+    kind = {"fp8_e5m2": torch.float8_e5m2}.get(dtype, torch.float8_e4m3fn)
+    rounded = {key: tensor.to(kind).float() for key, tensor in weights.items()}
+    model = load("native.safetensors", dtype)
+    assert_same_picture(ksampler(model), euler(plain_model(rounded), model))
+
+
+def test_scaled_fp8_file_is_loaded_at_its_scale(load, folder, weights):
+    scaled, restored = {"scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}, dict(weights)
+    for key, tensor in weights.items():
+        is_linear = key.startswith("layers.") and tensor.ndim == 2
+        scaled[key] = tensor
+        if is_linear:
+            scale = tensor.abs().max() / 448
+            scaled[key] = (tensor / scale).to(torch.float8_e4m3fn)
+            scaled[key.replace(".weight", ".scale_weight")] = scale
+            restored[key] = scaled[key].float() * scale
+    save_file(scaled, folder / "scaled.safetensors")
+    model = load("scaled.safetensors")
+    assert_same_picture(ksampler(model), euler(plain_model(restored), model))
+
+
+def test_shift_means_the_same_at_either_multiplier(load):
+    from comfy_extras.nodes_model_advanced import ModelSamplingAuraFlow, ModelSamplingSD3
+
+    model = load("native.safetensors")
+    (one,) = ModelSamplingAuraFlow().patch_aura(model, 4.0)
+    (thousand,) = ModelSamplingSD3().patch(model, 4.0)
+    assert_close(ksampler(one), ksampler(thousand), rtol=0, atol=0)
+    assert not torch.allclose(ksampler(one), ksampler(model), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda w: w.pop("layers.2.feed_forward.w1.weight"),
+            '"layers.2.feed_forward.w1.weight" is',
+        ),
+        (
+            lambda w: w.update({"layers.2.extra.weight": torch.ones(1)}),
+            '"layers.2.extra.weight" in',
+        ),
+        (lambda w: w.update({"layers.0.attention.gate": torch.ones(5)}), "layers.0.attention.gate"),
+    ],
+)
+def test_network_refuses_weights_that_do_not_fill_it(load, weights, change, message):
+    given = dict(weights)
+    change(given)
+    with pytest.raises(ValueError, match=message):
+        load("native.safetensors").model.load_model_weights(given)
+
+
+def without_one(weights):
+    missing = ("layers.1.attention.wq.weight", "layers.1.attn1.to_q.weight")
+    twin = "layers.1.attn2.to_q.weight"
+    return {key: value for key, value in weights.items() if key not in (*missing, twin)}
+
+
+def test_incomplete_file_is_refused_by_name(load, folder, weights):
+    torch.save(without_one(weights), folder / "partial.pth")
+    with pytest.raises(ValueError, match="partial.pth is incomplete.*layers.1.attention.wq.weight"):
+        load("partial.pth")
+
+
+def test_model_for_latents_of_16_channels_is_refused_in_words(load, folder):
+    network = NextDiT(dataclasses.replace(tiny.CONFIG, in_channels=16))
+    weights = key_names.to_file_keys(network.state_dict())
+    save_file(weights, folder / "sixteen.safetensors")
+    with pytest.raises(ValueError, match="sixteen.safetensors was trained on .* 16 channels"):
+        load("sixteen.safetensors")
+
+
+# --- the dropdowns and the nodes
+
+
+def test_model_of_several_files_is_listed_once(folder, host):
+    from lumina_next.host.checkpoints import folders
+
+    listed = folders.names(folders.MODELS)
+    assert [name for name in listed if "sharded" in name] == ["sharded"]
+    assert "native.safetensors" in listed
+
+
+def test_shards_without_an_index_are_listed_once(folder, weights):
+    from lumina_next.host.checkpoints import folders
+
+    tiny.save_shards(folder / "bare")
+    (folder / "bare" / "model.safetensors.index.json").unlink()
+    listed = folders.names(folders.MODELS)
+    assert [name for name in listed if "bare" in name] == [f"bare/{tiny.SHARDS[0]}"]
+
+
+def test_pipeline_folder_is_both_model_and_text_encoder(host, weights):
+    from lumina_next.host.checkpoints import folders
+
+    pipeline = host.models / "diffusers" / "whole-pipeline"
+    for part in ("transformer", "text_encoder"):
+        (pipeline / part).mkdir(parents=True)
+    (pipeline / "model_index.json").write_text("{}")
+    save_file(weights, pipeline / "transformer" / "diffusion_pytorch_model.safetensors")
+    for shelf in (folders.MODELS, folders.TEXT_ENCODERS):
+        assert "whole-pipeline" in folders.names(shelf)
+    found = folders.parts(folders.MODELS, folders.locate(folders.MODELS, "whole-pipeline"))
+    assert [path.name for path in found] == ["diffusion_pytorch_model.safetensors"]
+
+
+def test_nodes_make_a_latent_from_a_prompt(host, folder, encoders):
+    host.run(tiny.graph())
+    (saved,) = host.output.glob("graph*.latent")
+    latent = load_file(saved)["latent_tensor"]
+    assert latent.shape == (2, 4, 15, 17)
+    assert latent.isfinite().all() and latent.std() > 0
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("absent.safetensors", "not in models/diffusion_models, where there is: .*native"),
+        ("../text_encoders/gemma.safetensors", "not in models/diffusion_models"),
+        ("cut.safetensors", "cut.safetensors is cut short"),
+        ("lumina2.safetensors", "lumina2.safetensors is not .* but Lumina-Image 2.0"),
+        ("partial.safetensors", "partial.safetensors is incomplete.*layers.1.attention.wq.weight"),
+    ],
+)
+def test_bad_model_is_refused_before_anything_runs(host, folder, encoders, name, message):
+    whole = (folder / "native.safetensors").read_bytes()
+    (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    foreign = {"context_refiner.0.attention.qkv.weight": torch.ones(3)}
+    save_file(foreign, folder / "lumina2.safetensors")
+    save_file(without_one(tiny.diffusers_weights()), folder / "partial.safetensors")
+    with pytest.raises(ValueError, match=message):
+        host.run(tiny.graph(model=name))
+
+
+@pytest.mark.parametrize(
+    "key, found",
+    [
+        ("model.layers.0.pre_feedforward_layernorm.weight", "Gemma-2"),
+        ("model.layers.0.self_attn.q_norm.weight", "Gemma-3"),
+        ("model.layers.0.self_attn.q_proj.bias", "Qwen2"),
+        ("tok_embeddings.weight", "LLaMA in Meta's own format"),
+        ("text_model.encoder.layers.0.mlp.fc1.weight", "CLIP"),
+    ],
+)
+def test_bad_text_encoder_is_refused_before_anything_runs(host, folder, encoders, key, found):
+    save_file({key: torch.ones(2)}, encoders / "other.safetensors")
+    with pytest.raises(
+        ValueError, match=f"other.safetensors is none of the text encoders.*{found}"
+    ):
+        host.run(tiny.graph(text_encoder="other.safetensors"))
+
+
+def problem(name):
+    """What the loader says of a text encoder before anything runs; None if nothing."""
+    from lumina_next.host.checkpoints import folders, validation
+
+    return validation.explain_unusable(folders.TEXT_ENCODERS, name)
+
+
+@pytest.fixture(params=tiny.TEXT_FAMILIES)
+def family(request):
+    return tiny.TEXT_FAMILIES[request.param]
+
+
+def test_good_text_encoder_is_not_refused(host, family):
+    encoders = tiny.write_text_encoder(host, family.name)
+    assert problem(f"{family.name}.safetensors") is None
+    folder = encoders / f"whole-{family.name}"
+    family.model().save_pretrained(folder, max_shard_size="20KB")
+    (folder / family.tokenizer_file).write_bytes(tiny.pieces(family.name))
+    assert problem(folder.name) is None
+
+
+def test_packed_text_encoder_is_known_by_its_header(host, encoders, family):
+    """Its config is in the metadata, without which a LLaMA this small would pass for a Gemma."""
+    from lumina_next.host.text_encoders import loading as text_encoders_loading
+    from lumina_next.lumina.checkpoints.convert.pack import pack
+
+    folder = encoders / f"to-pack-{family.name}"
+    family.model().save_pretrained(folder)
+    (folder / family.tokenizer_file).write_bytes(tiny.pieces(family.name))
+    pack(folder, encoders / f"packed-{family.name}.safetensors")
+    assert problem(f"packed-{family.name}.safetensors") is None
+    clip = text_encoders_loading.load_text_encoder(f"packed-{family.name}.safetensors")
+    assert hasattr(clip.cond_stage_model, family.host_name)
+
+
+def test_folder_without_a_tokenizer_is_refused(host, encoders, family):
+    folder = encoders / f"no-tokenizer-{family.name}"
+    family.model().save_pretrained(folder)
+    found = problem(folder.name)
+    assert "comes without a tokenizer" in found and f"into {folder.name}." in found
+    assert f"Put {family.tokenizer_file} or tokenizer.json" in found
+
+
+def test_tokenizer_of_another_model_is_refused(host, encoders, family):
+    folder = encoders / f"other-tokenizer-{family.name}"
+    family.model().save_pretrained(folder)
+    other = "t5" if family.name == "gemma" else "gemma"
+    (folder / "tokenizer.model").write_bytes(tiny.pieces(other))
+    assert "tokenizer.model is another model's tokenizer" in problem(folder.name)
+    (folder / "tokenizer.model").write_bytes(tiny.pieces(family.name))
+    assert problem(folder.name) is None  # said again of the file as it is now
+
+
+def test_tokenizer_with_more_tokens_than_embeddings_is_refused(host, encoders, family):
+    size = {"t5": 30}.get(family.name, 270)
+    tensors = family.tensors()
+    table = "shared.weight" if family.name == "t5" else "model.embed_tokens.weight"
+    tensors[table] = tensors[table][:size].clone()
+    name = f"too-small-{family.name}.safetensors"
+    save_file(tensors, encoders / name, family.metadata())
+    assert f"but {name} has embeddings for {size}" in problem(name)
+
+
+def test_missing_and_cut_shards_are_refused(host, encoders, family):
+    folder = encoders / f"shards-{family.name}"
+    family.model().save_pretrained(folder, max_shard_size="20KB")
+    (folder / family.tokenizer_file).write_bytes(tiny.pieces(family.name))
+    shard = sorted(folder.glob("model-*"))[1]
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1])
+    assert f"{shard.name} is cut short" in problem(folder.name)
+    shard.unlink()
+    assert f"lacks {shard.name}" in problem(folder.name)
+
+
+def test_misshapen_weight_is_named_before_anything_runs(host, encoders, family):
+    key = "layers.1.input_layernorm" if family.prefix else "encoder.block.1.layer.0.layer_norm"
+    key = f"{family.prefix}{key}.weight"
+    name = f"misshapen-{family.name}.safetensors"
+    save_file(family.tensors() | {key: torch.zeros(3)}, encoders / name, family.metadata())
+    assert f'"{key}" is (3,) where the rest of the file asks for (24,)' in problem(name)
+
+
+@pytest.mark.parametrize("config", ["{", "[]", ""])
+def test_damaged_config_is_named(host, encoders, config):
+    folder = encoders / "bad-config"
+    tiny.gemma().save_pretrained(folder)
+    (folder / "config.json").write_text(config)
+    assert problem("bad-config") == "config.json in bad-config is damaged. Download it again."
+
+
+def test_relative_of_llama_needs_its_config(host, encoders):
+    tensors = tiny.TEXT_FAMILIES["llama"].tensors()
+    tensors["model.embed_tokens.weight"] = torch.zeros(32_000, tiny.CONFIG.caption_dim)
+    save_file(tensors, encoders / "small-llama.safetensors")
+    found = problem("small-llama.safetensors")
+    assert "24 features per token" in found and "config.json included" in found
+
+
+def test_validation_reads_a_file_once(host, encoders, monkeypatch):
+    """A vocabulary takes a second to read, and every job asks."""
+    from lumina_next.host.checkpoints import validation
+
+    read = []
+    monkeypatch.setattr(validation, "check_tokenizer", lambda *given: read.append(given))
+    save_file(tiny.gemma_tensors(), encoders / "asked.safetensors", tiny.GEMMA_METADATA)
+    assert problem("asked.safetensors") is None and problem("asked.safetensors") is None
+    assert len(read) == 1
+    save_file(tiny.gemma_tensors() | {"x": torch.ones(1)}, encoders / "asked.safetensors")
+    problem("asked.safetensors")
+    assert len(read) == 2
+
+
+def test_changed_file_is_loaded_again(folder, weights):
+    from lumina_next.nodes.loaders import ModelLoader
+
+    save_file(weights, folder / "changing.safetensors")
+    before = ModelLoader.fingerprint_inputs(model_name="changing.safetensors")
+    assert before == ModelLoader.fingerprint_inputs(model_name="changing.safetensors")
+    save_file(weights | {"pad_token": torch.ones(1)}, folder / "changing.safetensors")
+    assert before != ModelLoader.fingerprint_inputs(model_name="changing.safetensors")
+
+
+def test_name_over_a_link_is_checked_when_it_arrives(host):
+    from lumina_next.nodes.loaders import ModelLoader
+
+    assert ModelLoader.validate_inputs() is True
+    assert ModelLoader.fingerprint_inputs() is None
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_every_input_and_output_is_explained(host, number):
+    from lumina_next.nodes.loaders import NODES
+
+    schema = NODES[number].GET_SCHEMA()
+    assert schema.description and schema.search_aliases
+    assert all(item.tooltip for item in [*schema.inputs, *schema.outputs])
+
+
+def test_shipped_models_are_in_the_lists(host):
+    import folder_paths
+
+    from lumina_next.host.checkpoints.folders import DEMO_MODELS
+
+    for kind in ("diffusion_models", "text_encoders", "vae"):
+        assert str(DEMO_MODELS / kind) in folder_paths.get_folder_paths(kind)
