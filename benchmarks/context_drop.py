@@ -50,7 +50,7 @@ NOTE = (
 )
 
 
-class Watch:
+class Stopwatch:
     """Adds up the seconds of named spans.
 
     On a graphics card by its own events, without waiting; on a processor its time on this program
@@ -93,23 +93,29 @@ class TimedNextDiT(NextDiT):
     """A model of random weights that says where the time of its passes goes."""
 
     def __init__(self, config: NextDiTConfig, device: torch.device, dtype: torch.dtype) -> None:
-        watch = Watch(device)
-        attention = partial(timed_attention, watch)
+        stopwatch = Stopwatch(device)
+        attention = partial(timed_attention, stopwatch)
         super().__init__(config, attention=attention, device=device, dtype=dtype)
-        self.watch = watch
+        self.stopwatch = stopwatch
         for parameter in self.eval().requires_grad_(False).parameters():
             parameter.normal_(std=0.02)
 
     def run_blocks(self, *args: object) -> Tensor:
-        with self.watch.span("layers"):
+        with self.stopwatch.span("layers"):
             return super().run_blocks(*args)
 
 
 def timed_attention(
-    watch: Watch, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, **settings: object
+    stopwatch: Stopwatch,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None,
+    **settings: object,
 ) -> Tensor:
     """torch's attention. Only the caption's has a mask: `Run` pads its captions."""
-    with watch.span("self_attention" if mask is None else "cross_attention"):
+    with stopwatch.span("self_attention" if mask is None else "cross_attention"):
         return scaled_dot_product_attention(q, k, v, mask=mask, **settings)
 
 
@@ -146,9 +152,9 @@ class Run:
     def timed(self, factor: int) -> Pass:
         dropping = ContextDrop(factor, until=1).layers(0.0, self.model.config.layers)
         options = ForwardOptions(cells=Cells(self.side, self.side, factor), dropping=dropping)
-        with self.model.watch.span("whole"):
+        with self.model.stopwatch.span("whole"):
             self.model(*self.inputs, options)
-        seconds = self.model.watch.seconds()
+        seconds = self.model.stopwatch.seconds()
         return Pass(seconds["whole"], seconds["layers"], seconds["self_attention"])
 
     def rounds(self, repeats: int, minutes: float) -> list[dict[int, Pass]]:

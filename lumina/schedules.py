@@ -56,7 +56,7 @@ class Schedule:
 
 
 def _strictly_falling(sigmas: Tensor) -> Tensor:
-    """float32 with the ends exact; where rounding made neighbours equal, the next smaller number.
+    """float32 with the ends exact; where rounding made neighbors equal, the next smaller number.
 
     The bits of positive floats, read as integers, keep their order: with its index added, a
     strictly falling sequence is one that never rises.

@@ -21,7 +21,7 @@ class ModelLoader(io.ComfyNode):
             category=CATEGORY,
             description="Loads a Lumina-Next text-to-image model (Next-DiT) as MODEL, for KSampler "
             "and every other sampler. Takes the released files, diffusers' files and folders, and "
-            "fp8 files. The format is recognised by itself.",
+            "fp8 files. The format is recognized by itself.",
             search_aliases=[
                 "lumina",
                 "lumina next",
@@ -54,7 +54,7 @@ class ModelLoader(io.ComfyNode):
                     default="SDXL",
                     advanced=True,
                     tooltip="Whose VAE the model was trained with. SDXL for the released "
-                    "Lumina-Next-SFT and -T2I; with the wrong one, colours and contrast are off.",
+                    "Lumina-Next-SFT and -T2I; with the wrong one, colors and contrast are off.",
                 ),
             ],
             outputs=[
@@ -90,7 +90,7 @@ class TextEncoderLoader(io.ComfyNode):
             description="Loads Gemma-2B (the first Gemma), Lumina-Next's text encoder, as CLIP, "
             'for "CLIP Text Encode"; or LLaMA-2, T5 or another language model, for models trained '
             "with it. Takes one file with the tokenizer inside or beside it, or a Hugging Face "
-            "folder. Which model it is, is recognised. Gemma reads up to 256 tokens of a prompt.",
+            "folder. Which model it is, is recognized. Gemma reads up to 256 tokens of a prompt.",
             search_aliases=[
                 "lumina",
                 "lumina next",
@@ -136,16 +136,16 @@ class TextEncoderLoader(io.ComfyNode):
         return io.NodeOutput(text_encoders_loading.load_text_encoder(text_encoder_name, device))
 
 
-def _validate(shelf: folders.Shelf, name: str | None) -> bool | str:
+def _validate(kind: folders.ModelKind, name: str | None) -> bool | str:
     # None: the name comes over a link and is not known yet. Checking a name ourselves turns the
     # host's own check of it off, so `explain_unusable` also says when it is not in the list.
     if name is None:
         return True
-    return validation.explain_unusable(shelf, name) or True
+    return validation.explain_unusable(kind, name) or True
 
 
-def _fingerprint(shelf: folders.Shelf, name: str | None) -> object:
-    return None if name is None else folders.signature(shelf, name)
+def _fingerprint(kind: folders.ModelKind, name: str | None) -> object:
+    return None if name is None else folders.signature(kind, name)
 
 
 NODES = [ModelLoader, TextEncoderLoader]

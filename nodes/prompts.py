@@ -124,7 +124,7 @@ def _text_input() -> io.String.Input:
         multiline=True,
         default=PLACE,
         tooltip=f"{PLACE} stands for the prompt, as in: An oil painting of {PLACE}, (muted "
-        "colours:1.2).",
+        "colors:1.2).",
     )
 
 

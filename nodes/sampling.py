@@ -103,7 +103,7 @@ class Sampler(io.ComfyNode):
                     step=0.1,
                     round=0.01,
                     tooltip="Strength of guidance, without unit. Higher follows the prompt more "
-                    "closely, with harder colours and less variety. At 1 the negative prompt is "
+                    "closely, with harder colors and less variety. At 1 the negative prompt is "
                     "ignored and a step costs half.",
                 ),
                 io.Conditioning.Input("positive", tooltip="What the picture should show."),

@@ -134,7 +134,7 @@ class Host:
         self._process = None
 
     def log_tail(self, lines: int = 30) -> str:
-        """The last lines of what the process has written, without the codes for colours."""
+        """The last lines of what the process has written, without the codes for colors."""
         text = re.sub(r"\x1b\[[0-9;]*m", "", self.log.read_text(errors="replace"))
         return "\n".join(text.splitlines()[-lines:])
 

@@ -36,7 +36,7 @@ RESULTS = ROOT / "demo" / "results"
 TIMES = ROOT / "benchmarks" / "results" / "context_drop.json"
 Rows = list[dict]
 
-# Okabe and Ito's colours, which stay apart for colour-blind eyes.
+# Okabe and Ito's colors, which stay apart for color-blind eyes.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 INK, GRAY, PALE = "#333333", "#8A8A8A", "#E4E4E4"
 STYLE = {
@@ -65,8 +65,8 @@ STYLE = {
 }
 
 LOOKS = tuple(
-    {"color": colour, "marker": marker, "markersize": 5}
-    for colour, marker in zip((BLUE, ORANGE, GREEN, PURPLE), "os^D", strict=True)
+    {"color": color, "marker": marker, "markersize": 5}
+    for color, marker in zip((BLUE, ORANGE, GREEN, PURPLE), "os^D", strict=True)
 )
 SCHEDULE_LOOKS = dict(zip(SCHEDULES, cycle(LOOKS), strict=False))
 ORDER_LOOKS = dict(zip(ORDERS, LOOKS, strict=False))
@@ -129,7 +129,7 @@ def sampling_setting(text: str) -> tuple[int, str, str]:
 
 
 def sampling_legend(lines: dict[tuple[str, str], list]) -> Iterator[Line2D]:
-    """Our schedules by colour, then ComfyUI's own samplers, which stand in every panel."""
+    """Our schedules by color, then ComfyUI's own samplers, which stand in every panel."""
     schedules = dict.fromkeys(s for solver, s in lines if not solver.startswith(HOST))
     for schedule in schedules:
         yield Line2D([], [], label=schedule, **SCHEDULE_LOOKS[schedule])

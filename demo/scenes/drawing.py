@@ -1,6 +1,6 @@
 """Scenes a script can draw, and the sentences that describe them.
 
-A scene is a plain background with one or two coloured shapes, each at one of five places. Positions
+A scene is a plain background with one or two colored shapes, each at one of five places. Positions
 and sizes are fractions of the picture's side, x to the right and y down; `rng` is `random.Random`.
 Everything the demonstration model learns, and everything it is judged on, comes from this file.
 """
@@ -21,7 +21,7 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "black": (0, 0, 0),
     "gray": (128, 128, 128),
 }
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (215, 25, 30),
     "green": (30, 150, 50),
     "blue": (30, 60, 225),
@@ -51,10 +51,10 @@ _MAIN_PHRASING = 0.6
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: keys of SHAPES, COLOURS and PLACES."""
+    """One object: keys of SHAPES, COLORS and PLACES."""
 
     shape: str
-    colour: str
+    color: str
     place: str
 
 
@@ -70,11 +70,11 @@ def sample_scene(rng: random.Random, things: int | None = None) -> Scene:
     """A random scene with `things` objects; 1 or 2 by chance when that is None."""
     if things is None:
         things = rng.choice((1, 2, 2))
-    kinds = [(shape, colour) for shape in SHAPES for colour in COLOURS]
+    kinds = [(shape, color) for shape in SHAPES for color in COLORS]
     chosen = zip(rng.sample(kinds, things), rng.sample(list(PLACES), things), strict=True)
     return Scene(
         rng.choice(list(BACKGROUNDS)),
-        tuple(Thing(shape, colour, place) for (shape, colour), place in chosen),
+        tuple(Thing(shape, color, place) for (shape, color), place in chosen),
     )
 
 
@@ -94,7 +94,7 @@ def sample_held_out_scene(rng: random.Random, things: int | None = None) -> Scen
 
 def is_held_out(scene: Scene) -> bool:
     """Whether this scene is kept for evaluation: one in ten, whatever the order of its things."""
-    things = sorted(f"{thing.colour} {thing.shape} {thing.place}" for thing in scene.things)
+    things = sorted(f"{thing.color} {thing.shape} {thing.place}" for thing in scene.things)
     digest = hashlib.sha256("; ".join([scene.background, *things]).encode()).digest()
     return int.from_bytes(digest[:4], "big") % 100 < _HELD_OUT_PERCENT
 
@@ -124,9 +124,7 @@ def caption(scene: Scene, rng: random.Random) -> str:
 
 
 def _listed(things: Sequence[Thing], place: Callable[[str], str]) -> str:
-    return " and ".join(
-        f"{_article(t.colour)} {t.colour} {t.shape} {place(t.place)}" for t in things
-    )
+    return " and ".join(f"{_article(t.color)} {t.color} {t.shape} {place(t.place)}" for t in things)
 
 
 def _article(word: str) -> str:
@@ -163,14 +161,14 @@ def _draw_thing(
         x, y = x + rng.uniform(-JITTER, JITTER), y + rng.uniform(-JITTER, JITTER)
         radius = rng.uniform(*RADIUS)
     x, y, radius = x * side, y * side, radius * side
-    colour = COLOURS[thing.colour]
+    color = COLORS[thing.color]
     if thing.shape == "circle":
-        canvas.circle((x, y), radius, fill=colour)
+        canvas.circle((x, y), radius, fill=color)
     elif thing.shape == "ring":
-        canvas.circle((x, y), radius, outline=colour, width=round(0.42 * radius))
+        canvas.circle((x, y), radius, outline=color, width=round(0.42 * radius))
     else:
         outline = OUTLINES[thing.shape]
-        canvas.polygon([(x + radius * u, y + radius * v) for u, v in outline], fill=colour)
+        canvas.polygon([(x + radius * u, y + radius * v) for u, v in outline], fill=color)
 
 
 def _regular(points: int, radii: tuple[float, ...]) -> tuple[tuple[float, float], ...]:

@@ -1,7 +1,7 @@
 """Reads a picture of a scene back into words, and counts how much of the request it shows.
 
 Plain image analysis, no learned part: the border gives the background, connected regions that
-differ from it are the things, and each takes the nearest colour, place and shape of `scenes`.
+differ from it are the things, and each takes the nearest color, place and shape of `scenes`.
 Pictures are uint8 RGB arrays (H, W, 3) of any size; places and areas are fractions of the picture.
 """
 
@@ -14,11 +14,11 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from .drawing import BACKGROUNDS, COLOURS, PLACES, SHAPES, Scene, Thing, draw
+from .drawing import BACKGROUNDS, COLORS, PLACES, SHAPES, Scene, Thing, draw
 
 UNCLEAR = "unclear"
 
-# Distance in RGB from the background. The nearest colour and background, purple on gray, are 101
+# Distance in RGB from the background. The nearest color and background, purple on gray, are 101
 # apart; a higher bar than this would lose it, a lower one joins things that nearly touch.
 _DIFFERS = 55.0
 # A fraction of the picture; the smallest thing `draw` makes covers 2.5 percent of it.
@@ -44,7 +44,7 @@ class Reading:
 def read(picture: np.ndarray) -> Reading:
     """The background and the things of a picture (H, W, 3) uint8, the largest thing first."""
     pixels = picture.astype(np.float32)
-    ground = _border_colour(pixels)
+    ground = _border_color(pixels)
     differing = np.linalg.norm(pixels - ground, axis=-1) > _DIFFERS
     regions, count = ndimage.label(differing)
     sizes = np.bincount(regions.ravel(), minlength=count + 1)[1:]
@@ -54,8 +54,8 @@ def read(picture: np.ndarray) -> Reading:
     return Reading(_nearest(ground, BACKGROUNDS), things)
 
 
-def _border_colour(pixels: np.ndarray) -> np.ndarray:
-    """The middle colour of the picture's outermost twentieth: things stay clear of most of it."""
+def _border_color(pixels: np.ndarray) -> np.ndarray:
+    """The middle color of the picture's outermost twentieth: things stay clear of most of it."""
     height, width = pixels.shape[:2]
     rows, columns = max(1, height // 20), max(1, width // 20)
     border = np.ones((height, width), bool)
@@ -73,32 +73,32 @@ def _read_thing(
     """`window` is the region's bounding box; only it and a margin are looked at."""
     top, left = (max(0, side.start - _MARGIN_PX) for side in window)
     box = np.s_[top : window[0].stop + _MARGIN_PX, left : window[1].stop + _MARGIN_PX]
-    colour = _core_colour(pixels[box], region[box])
-    coverage = _coverage(pixels[box], ground, colour, region[box])
+    color = _core_color(pixels[box], region[box])
+    coverage = _coverage(pixels[box], ground, color, region[box])
     row, column = ndimage.center_of_mass(coverage)
     height, width = region.shape
     place = np.array([(left + column + 0.5) / width, (top + row + 0.5) / height])
-    return Thing(_shape(coverage), _nearest(colour, COLOURS), _nearest(place, PLACES))
+    return Thing(_shape(coverage), _nearest(color, COLORS), _nearest(place, PLACES))
 
 
-def _core_colour(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """The region's middle colour well inside its edge, where no background is mixed in."""
+def _core_color(pixels: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """The region's middle color well inside its edge, where no background is mixed in."""
     depth = ndimage.distance_transform_edt(region)
     return np.median(pixels[depth >= 0.6 * depth.max()], axis=0)
 
 
 def _coverage(
-    pixels: np.ndarray, ground: np.ndarray, colour: np.ndarray, region: np.ndarray
+    pixels: np.ndarray, ground: np.ndarray, color: np.ndarray, region: np.ndarray
 ) -> np.ndarray:
     """How much of each pixel the thing covers, 0 to 1: its share in the mix with the background."""
-    contrast = colour - ground
+    contrast = color - ground
     share = (pixels - ground) @ contrast / max(float(contrast @ contrast), 1.0)
     near = ndimage.binary_dilation(region, iterations=_EDGE_PX)
     return np.where(near, share.clip(0, 1), 0)
 
 
 def _shape(coverage: np.ndarray) -> str:
-    seen = _normalised(coverage)
+    seen = _normalized(coverage)
     fits = {shape: _overlap(seen, model) for shape, model in _models().items()}
     best = max(fits, key=fits.__getitem__)
     return best if fits[best] >= _SHAPE_FITS else UNCLEAR
@@ -106,13 +106,13 @@ def _shape(coverage: np.ndarray) -> str:
 
 @cache
 def _models() -> dict[str, np.ndarray]:
-    """Each shape as `draw` makes it, moved and scaled as `_normalised` does."""
+    """Each shape as `draw` makes it, moved and scaled as `_normalized` does."""
     drawn = {shape: Scene("black", (Thing(shape, "red", "center"),)) for shape in SHAPES}
-    full = COLOURS["red"][0]
-    return {shape: _normalised(draw(scene, 256)[..., 0] / full) for shape, scene in drawn.items()}
+    full = COLORS["red"][0]
+    return {shape: _normalized(draw(scene, 256)[..., 0] / full) for shape, scene in drawn.items()}
 
 
-def _normalised(coverage: np.ndarray) -> np.ndarray:
+def _normalized(coverage: np.ndarray) -> np.ndarray:
     """A (grid, grid) view of a thing with its centroid in the middle and its area one unit."""
     rows, columns = ndimage.center_of_mass(coverage)
     unit = np.sqrt(coverage.sum())
@@ -127,7 +127,7 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def score(scene: Scene, reading: Reading) -> tuple[int, int]:
-    """(right, total) attributes: the background, and each thing's shape, colour and place.
+    """(right, total) attributes: the background, and each thing's shape, color and place.
 
     The things read are matched to those asked for in the way that makes most attributes right; a
     thing that is not there has none right, and things nobody asked for are not counted.
@@ -140,7 +140,7 @@ def score(scene: Scene, reading: Reading) -> tuple[int, int]:
 
 
 def _alike(one: Thing, other: Thing) -> int:
-    return (one.shape == other.shape) + (one.colour == other.colour) + (one.place == other.place)
+    return (one.shape == other.shape) + (one.color == other.color) + (one.place == other.place)
 
 
 def exact(scene: Scene, reading: Reading) -> bool:
@@ -150,12 +150,12 @@ def exact(scene: Scene, reading: Reading) -> bool:
 
 
 def in_place(scene: Scene, reading: Reading) -> bool:
-    """Whether each thing's colour is there once, at its place, and nothing else; of any shape.
+    """Whether each thing's color is there once, at its place, and nothing else; of any shape.
 
     What is left to judge pictures by that are too blurred to tell a star from a circle.
     """
     wanted, found = (
-        sorted((thing.colour, thing.place) for thing in of.things) for of in (scene, reading)
+        sorted((thing.color, thing.place) for thing in of.things) for of in (scene, reading)
     )
     return wanted == found
 

@@ -76,14 +76,14 @@ class Pair(nn.Module):
         super().__init__()
         self.gemma = Decoder(gemma_config(vocab_size), attention=attention)
         self.dit = NextDiT(DIT, attention=attention)
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: Tensor, t: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         caption = self.gemma(ids, mask)  # the state Lumina-Next reads is the default
         return self.dit(x, t, caption, mask)
 
 
-def initialise(pair: Pair) -> None:
+def initialize(pair: Pair) -> None:
     """Xavier for matrices; gates, modulations and the output at zero, so that blocks do nothing."""
     for module in pair.modules():
         if isinstance(module, nn.Linear):

@@ -42,7 +42,7 @@ class Recipe:
     minutes: float = 34.0
     size: int = 128
     crop: int = 64
-    # Crops teach edges and colours at a fraction of the cost; whole pictures come last.
+    # Crops teach edges and colors at a fraction of the cost; whole pictures come last.
     crop_until: float = 0.7
     crop_batch: int = 8
     batch: int = 4
@@ -77,7 +77,7 @@ class Pictures:
         """(count, 3, crop, crop) in [0, 1]: random windows, mirrored, a part of them tinted."""
         windows = np.stack([self._window(crop) for _ in range(count)])
         pictures = torch.from_numpy(windows).permute(0, 3, 1, 2).float() / 255
-        # Scenes are mostly gray; without large coloured areas, hues take far longer to learn.
+        # Scenes are mostly gray; without large colored areas, hues take far longer to learn.
         strength = torch.rand(count, 1, 1, 1) * (torch.rand(count, 1, 1, 1) < tinted)
         pictures = pictures.lerp(torch.rand(count, 3, 1, 1), strength)
         flips = [axis for axis in (2, 3) if self.rng.random() < 0.5]
@@ -133,8 +133,8 @@ def learning_rate(progress: float, recipe: Recipe) -> float:
     return recipe.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def initialise(autoencoder: Autoencoder) -> None:
-    """He's initialisation, blocks as identities: without norms, signals must keep their size."""
+def initialize(autoencoder: Autoencoder) -> None:
+    """He's initialization, blocks as identities: without norms, signals must keep their size."""
     for module in autoencoder.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -156,7 +156,7 @@ class Training:
         self.recipe, self.checkpoint, self.decoder_only = recipe, checkpoint, keeping is not None
         self.model = keeping or Autoencoder()
         if keeping is None:
-            initialise(self.model)
+            initialize(self.model)
         self.model.to(memory_format=torch.channels_last)
         self.model.taesd_encoder.requires_grad_(not self.decoder_only)
         self.model.taesd_decoder.requires_grad_(True)
@@ -170,7 +170,7 @@ class Training:
             self._resume()
 
     def run(self) -> Autoencoder:
-        """Trains until the time is spent; returns the averaged weights with normalised latents."""
+        """Trains until the time is spent; returns the averaged weights with normalized latents."""
         saved = self.seconds
         while (progress := self.seconds / (60 * self.recipe.minutes)) < 1:
             started = time.monotonic()
@@ -185,7 +185,7 @@ class Training:
         self._save_checkpoint()
         if not self.decoder_only:
             scenes = drawn_pictures(sample_training_scene, 512, self.recipe.size)
-            normalise_latents(self.average, scenes)
+            normalize_latents(self.average, scenes)
         return self.average
 
     def _train_step(self, progress: float) -> float:
@@ -246,7 +246,7 @@ def rebuilding_psnr_db(autoencoder: Autoencoder, pictures: Tensor) -> float:
 
 
 @torch.no_grad()
-def normalise_latents(autoencoder: Autoencoder, pictures: Tensor) -> None:
+def normalize_latents(autoencoder: Autoencoder, pictures: Tensor) -> None:
     """Sets vae_scale and vae_shift so that `encode` gives mean 0 and standard deviation 1."""
     raw = torch.cat([autoencoder.taesd_encoder(part) for part in pictures.split(16)])
     autoencoder.vae_scale.fill_(SDXL_SCALE * raw.std())

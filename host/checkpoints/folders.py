@@ -21,15 +21,15 @@ DEMO_MODELS = Path(__file__).resolve().parents[2] / "demo" / "models"
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ModelKind:
     """One kind of model: the host's name for its folders, its part of a diffusers pipeline."""
 
     folder: str
     subfolder: str
 
 
-MODELS = Shelf("diffusion_models", "transformer")
-TEXT_ENCODERS = Shelf("text_encoders", "text_encoder")
+MODELS = ModelKind("diffusion_models", "transformer")
+TEXT_ENCODERS = ModelKind("text_encoders", "text_encoder")
 
 
 def register_demo_models() -> None:
@@ -38,28 +38,28 @@ def register_demo_models() -> None:
         folder_paths.add_model_folder_path(folder, str(DEMO_MODELS / folder))
 
 
-def names(shelf: Shelf) -> list[str]:
+def names(kind: ModelKind) -> list[str]:
     """What the dropdown lists, sorted."""
     folders: dict[Path, Path | None] = {}
     models: dict[str, str] = {}
-    for file in sorted(map(Path, folder_paths.get_filename_list(shelf.folder))):
+    for file in sorted(map(Path, folder_paths.get_filename_list(kind.folder))):
         if file.parent not in folders:
-            folders[file.parent] = _listed_folder(shelf, file.parent)
+            folders[file.parent] = _listed_folder(kind, file.parent)
         entry = str(folders[file.parent] or file)
         if not file.name.startswith("model_args"):  # settings of a training run
             models.setdefault(_SHARD_NUMBER.sub("", entry), entry)
-    return sorted({*models.values(), *_pipelines(shelf)}, key=str.lower)
+    return sorted({*models.values(), *_pipelines(kind)}, key=str.lower)
 
 
-def _listed_folder(shelf: Shelf, folder: Path) -> Path | None:
+def _listed_folder(kind: ModelKind, folder: Path) -> Path | None:
     """The folder that stands in the list for the files in `folder`; None if they stand alone."""
     for name in [*reversed(folder.parents), folder]:
         if name == Path("."):
             continue
-        path = _inside(shelf.folder, name)
+        path = _inside(kind.folder, name)
         if path is None:
             continue
-        if (path / PIPELINE).is_file() and (path / shelf.subfolder).is_dir():
+        if (path / PIPELINE).is_file() and (path / kind.subfolder).is_dir():
             return name
         if name == folder and _is_one_model(path):
             return name
@@ -76,22 +76,22 @@ def _is_one_model(folder: Path) -> bool:
     return True
 
 
-def _pipelines(shelf: Shelf) -> list[str]:
+def _pipelines(kind: ModelKind) -> list[str]:
     roots = folder_paths.get_folder_paths(PIPELINE_FOLDERS)
     folders = (path for root in roots for path in sorted(Path(root).glob("*/" + PIPELINE)))
-    return [path.parent.name for path in folders if (path.parent / shelf.subfolder).is_dir()]
+    return [path.parent.name for path in folders if (path.parent / kind.subfolder).is_dir()]
 
 
-def locate(shelf: Shelf, name: str) -> Path:
+def locate(kind: ModelKind, name: str) -> Path:
     """The file or folder that `name` stands for. Raises FileNotFoundError listing what is there."""
-    for folder in (shelf.folder, PIPELINE_FOLDERS):
+    for folder in (kind.folder, PIPELINE_FOLDERS):
         path = _inside(folder, Path(name))
         if path is not None:
             return path
-    present = names(shelf)
+    present = names(kind)
     there = ", ".join(present[:10]) if present else "nothing"
     raise FileNotFoundError(
-        f'"{name}" is not in models/{shelf.folder}, where there is: {there}. Put it there and '
+        f'"{name}" is not in models/{kind.folder}, where there is: {there}. Put it there and '
         "refresh the node definitions (press R)."
     )
 
@@ -106,14 +106,14 @@ def _inside(folder: str, name: Path) -> Path | None:
     return None
 
 
-def parts(shelf: Shelf, path: Path) -> list[Path]:
+def parts(kind: ModelKind, path: Path) -> list[Path]:
     """The files that hold the weights of `path`, in order."""
-    return shard_paths(path, shelf.subfolder)
+    return shard_paths(path, kind.subfolder)
 
 
-def signature(shelf: Shelf, name: str) -> list[tuple[str, int, int]]:
+def signature(kind: ModelKind, name: str) -> list[tuple[str, int, int]]:
     """Changes whenever a file of the model does: names, times and sizes."""
-    files = parts(shelf, locate(shelf, name))
+    files = parts(kind, locate(kind, name))
     folder = files[0].parent
     tokenizers = folder.parent / "tokenizer"  # in a diffusers pipeline
     beside = {path for home in (folder, tokenizers) for path in home.glob("*.json")}

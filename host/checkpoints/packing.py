@@ -55,7 +55,7 @@ def state(folder: str, file_name: str) -> object:
 def pack_text_encoder(folder: str, file_name: str, dtype: str, overwrite: bool) -> str:
     """Write the file and say so on the node: its name, as the text encoder loader lists it.
 
-    Raises what `lumina.packing.pack` does; nothing stays then, nor after the user's cancelling.
+    Raises what `lumina.packing.pack` does; nothing stays then, nor after the user's canceling.
     """
     file, bar = place(folder, file_name), comfy.utils.ProgressBar(1)
 

@@ -17,16 +17,16 @@ from torch import Tensor
 from ...lumina.checkpoints import shards
 from ...lumina.checkpoints.broken_files import SAFETENSORS, explain_unreadable
 from ...lumina.checkpoints.files import read_file
-from .folders import Shelf, parts
+from .folders import ModelKind, parts
 
 Weights = Mapping[str, Tensor]
 Metadata = Mapping[str, str]
 Options = Mapping[str, object]
 
 
-def _folder_config(shelf: Shelf, path: Path) -> dict[str, object]:
+def _folder_config(kind: ModelKind, path: Path) -> dict[str, object]:
     """The config.json beside the weights of a Hugging Face folder; empty without one."""
-    file = parts(shelf, path)[0].parent / "config.json"
+    file = parts(kind, path)[0].parent / "config.json"
     is_there = path.is_dir() and file.is_file()
     return _parsed(file.read_bytes(), f"config.json in {file.parent.name}") if is_there else {}
 
@@ -41,10 +41,10 @@ def _parsed(text: str | bytes, source: str) -> dict[str, object]:
     return found
 
 
-def read(shelf: Shelf, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read(kind: ModelKind, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All tensors of a model and its files' metadata, mapped from disk where the host can."""
     tensors, metadata = [], {}
-    for file in parts(shelf, path):
+    for file in parts(kind, path):
         if file.suffix.lower() not in SAFETENSORS:
             tensors.append(read_file(file))
             continue

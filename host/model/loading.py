@@ -54,7 +54,7 @@ def load_model_file(
     native = key_names.to_native(weights, source)
     config = architecture.check(native, source)
     _check_channels(config.in_channels, latent_format, source)
-    native = _with_quantisation(native, metadata, key_names.prefix_of(weights, source))
+    native = _with_quantization(native, metadata, key_names.prefix_of(weights, source))
     patcher = _build_model(
         LuminaNextConfig(
             config, LATENT_FORMATS[latent_format], _trained_size_px(Path(path), metadata)
@@ -81,9 +81,9 @@ def _check_channels(channels: int, latent_format: str, source: str) -> None:
 
 def _trained_size_px(path: Path, metadata: Metadata) -> int:
     """Side of the pictures the model was trained on: what its file or folder says, or 1024."""
-    stated = metadata.get("trained_size_px", "")
-    if stated.isdecimal():
-        return int(stated)
+    config_json = metadata.get("trained_size_px", "")
+    if config_json.isdecimal():
+        return int(config_json)
     latent_side = _folder_config(MODELS, path).get("sample_size")
     return 8 * latent_side if latent_side else RELEASED_SIZE_PX
 
@@ -141,8 +141,8 @@ def _choose_dtypes(
     config.optimizations["fp8"] = bool(model_options.get("fp8_optimizations"))
 
 
-def _with_quantisation(native: Weights, metadata: Metadata, prefix: str) -> dict[str, Tensor]:
-    """Weights whose quantised layers are marked as the host expects, from older markings too."""
+def _with_quantization(native: Weights, metadata: Metadata, prefix: str) -> dict[str, Tensor]:
+    """Weights whose quantized layers are marked as the host expects, from older markings too."""
     marks = metadata.get("_quantization_metadata")
     if marks:
         layers = {

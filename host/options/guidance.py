@@ -11,7 +11,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...lumina.options.guidance import RELEASED_CHANNELS, on_channels, renormalised, rescaled
+from ...lumina.options.guidance import RELEASED_CHANNELS, on_channels, renormalized, rescaled
 from .settings import check_model
 
 INTERVAL = "lumina_next_guidance_interval"
@@ -58,7 +58,7 @@ class Guidance:
         sigma = sigma.reshape(-1, 1, 1, 1)  # denoised = x + sigma * velocity
         velocity, bound = (guided - x) / sigma, (conditional - x) / sigma
         if self.renorm:
-            velocity = renormalised(velocity, bound, self.renorm)
+            velocity = renormalized(velocity, bound, self.renorm)
         if self.rescale:
             velocity = rescaled(velocity, bound, self.rescale)
         return x + sigma * velocity

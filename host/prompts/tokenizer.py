@@ -12,10 +12,10 @@ import comfy.sd1_clip
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
 from torch import Tensor
 
-from ...lumina.prompts.rules import Rules
+from ...lumina.prompts.formats import PromptFormat
 from ..notices import warn
 from ..text_encoders.writing import PromptsToContinue
-from .vocabulary import Tokens
+from .vocabulary import Tokenizer
 
 _EMBEDDING = re.compile(r"(?:\A|(?<=\s))embedding:")
 
@@ -26,8 +26,8 @@ Tell = Callable[[str], None]
 class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
     """Prompts, with the host's weights and embeddings, as the tokens of one text encoder.
 
-    tokenizer_data: {"tokens": Tokens, "rules": Rules, "width": features of an embedding, "saved":
-    tensors for `state_dict`}.
+    tokenizer_data: {"tokenizer": Tokenizer, "prompt_format": PromptFormat, "width": features of an
+    embedding, "saved": tensors for `state_dict`}.
     """
 
     def __init__(
@@ -36,30 +36,30 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         tokenizer_data: Mapping[str, object] | None = None,
     ) -> None:
         tokenizer_data = tokenizer_data or {}
-        tokens: Tokens = tokenizer_data["tokens"]
-        self.rules: Rules = tokenizer_data["rules"]
+        tokenizer: Tokenizer = tokenizer_data["tokenizer"]
+        self.prompt_format: PromptFormat = tokenizer_data["prompt_format"]
         self.saved: Mapping[str, Tensor] = tokenizer_data.get("saved", {})
         super().__init__(
-            tokens,
-            tokenizer_class=SimpleNamespace(from_pretrained=lambda tokens: tokens),
+            tokenizer,
+            tokenizer_class=SimpleNamespace(from_pretrained=lambda given: given),
             embedding_directory=embedding_directory,
             embedding_size=tokenizer_data["width"],
-            embedding_key=self.rules.name,
-            has_start_token=False,  # of `tokens`, which add neither
+            embedding_key=self.prompt_format.name,
+            has_start_token=False,  # `tokenizer` adds neither
             has_end_token=False,
-            start_token=self.rules.begin,
-            end_token=self.rules.end if self.rules.adds_end else None,
+            start_token=self.prompt_format.begin,
+            end_token=self.prompt_format.end if self.prompt_format.adds_end else None,
             pad_with_end=False,
-            pad_token=self.rules.pad,
+            pad_token=self.prompt_format.pad,
             pad_to_max_length=False,
-            max_length=self.rules.limit,
+            max_length=self.prompt_format.limit,
             tokenizer_data=tokenizer_data,
         )
 
     @property
     def limit(self) -> int:
         """How many tokens are read, begin and end included."""
-        return self.rules.limit
+        return self.prompt_format.limit
 
     def count(self, text: str) -> int:
         """How many tokens a prompt has before it is cut, begin and end included."""
@@ -86,7 +86,7 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         nothing here.
         """
         batch = self._cut(self._whole(text, is_weighted=not disable_weights, tell=warn))
-        options, name = tokenizer_options or {}, self.rules.name
+        options, name = tokenizer_options or {}, self.prompt_format.name
         self.pad_tokens(batch, options.get(f"{name}_min_padding", 0))
         if min_length is None:
             min_length = options.get(f"{name}_min_length", 1)
@@ -202,7 +202,7 @@ class HostTokenizer(PromptsToContinue, comfy.sd1_clip.SD1Tokenizer):
             embedding_directory=embedding_directory,
             tokenizer_data=tokenizer_data,
             tokenizer=PromptTokenizer,
-            name=tokenizer_data["rules"].name,
+            name=tokenizer_data["prompt_format"].name,
         )
 
     @property

@@ -18,15 +18,16 @@ from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
 from torch import Tensor
 
 from ...lumina.checkpoints.convert.folders import TOKENIZERS
-from ...lumina.prompts.rules import RULES, Rules
+from ...lumina.prompts.formats import PROMPT_FORMATS, PromptFormat
 
 Span = tuple[int, int, int]  # token, and where in the text its letters begin and end
 
 
-class Tokens(Protocol):
+class Tokenizer(Protocol):
     """A tokenizer as the host's SDTokenizer uses one, and as a checkpoint stores it.
 
-    whole: tokens of a text with all that its model puts around it; None if it cannot tell.
+    with_special_tokens: tokens of a text with all that its model puts around it; None where it
+    cannot tell.
     size: one more than the largest token; text_size: without those that no plain text has. begin,
     end: its tokens for that, which it never adds.
     """
@@ -37,7 +38,7 @@ class Tokens(Protocol):
     end: int | None
 
     @property
-    def whole(self) -> Callable[[str], list[int]] | None: ...
+    def with_special_tokens(self) -> Callable[[str], list[int]] | None: ...
     def __call__(self, text: str) -> dict[str, list[int]]: ...
     def spans(self, text: str) -> Iterator[Span]: ...
     def get_vocab(self) -> dict[str, int]: ...
@@ -45,10 +46,10 @@ class Tokens(Protocol):
     def state_dict(self) -> dict[str, Tensor]: ...
 
 
-class SentencePieceTokens(SPieceTokenizer):
+class SentencePieceTokenizer(SPieceTokenizer):
     """Tokens of a serialized SentencePiece model."""
 
-    whole = None
+    with_special_tokens = None
 
     def __init__(self, model: bytes) -> None:
         super().__init__(model, add_bos=False, add_eos=False)
@@ -100,7 +101,7 @@ def _varint(message: bytes, place: int) -> tuple[int, int]:
             return value, place
 
 
-class JsonTokens:
+class JsonTokenizer:
     """Tokens of a Hugging Face `tokenizer.json`."""
 
     def __init__(self, model: bytes) -> None:
@@ -124,7 +125,7 @@ class JsonTokens:
         processor.no_padding()
         return processor
 
-    def whole(self, text: str) -> list[int]:
+    def with_special_tokens(self, text: str) -> list[int]:
         return self.processor.encode(text).ids
 
     def __call__(self, text: str) -> dict[str, list[int]]:
@@ -145,7 +146,7 @@ class JsonTokens:
         return {"tokenizer_json": torch.frombuffer(bytearray(self.model), dtype=torch.uint8)}
 
 
-FORMS = {"spiece_model": SentencePieceTokens, "tokenizer_json": JsonTokens}
+FORMS = {"spiece_model": SentencePieceTokenizer, "tokenizer_json": JsonTokenizer}
 FILES = {name: FORMS[key] for name, key in TOKENIZERS.items()}
 # ComfyUI's own T5 files come without a tokenizer, since it is here.
 HOST_T5 = Path(comfy.text_encoders.t5.__file__).parent / "t5_tokenizer" / "tokenizer.json"
@@ -153,54 +154,61 @@ HOST_T5_VOCABULARY = 32_128
 
 
 def open_tokenizer(
-    file: Path, weights: Mapping[str, Tensor], vocabulary: int, rules: Rules
-) -> Tokens:
+    file: Path, weights: Mapping[str, Tensor], vocabulary: int, prompt_format: PromptFormat
+) -> Tokenizer:
     """The tokenizer inside the weights of `file`, or the file of one beside it, ready to use.
 
     Raises ValueError as `check_tokenizer` does.
     """
-    return _open(file, weights, vocabulary, rules, is_used=True)
+    return _open(file, weights, vocabulary, prompt_format, is_used=True)
 
 
 def check_tokenizer(
-    file: Path, weights: Mapping[str, Tensor], vocabulary: int, rules: Rules
+    file: Path, weights: Mapping[str, Tensor], vocabulary: int, prompt_format: PromptFormat
 ) -> None:
-    """Raise ValueError if there is no tokenizer, or not one for a model of these `rules`.
+    """Raise ValueError if there is no tokenizer, or not one for a model of these `prompt_format`.
 
     Or if it knows more tokens than the `vocabulary` that the model has embeddings for. The text
     says which file to put where. Of `weights`, only a tokenizer's bytes need be there.
     """
-    _open(file, weights, vocabulary, rules, is_used=False)
+    _open(file, weights, vocabulary, prompt_format, is_used=False)
 
 
 def _open(
-    file: Path, weights: Mapping[str, Tensor], vocabulary: int, rules: Rules, *, is_used: bool
-) -> Tokens:
+    file: Path,
+    weights: Mapping[str, Tensor],
+    vocabulary: int,
+    prompt_format: PromptFormat,
+    *,
+    is_used: bool,
+) -> Tokenizer:
     problems = []
-    for form, model, source in _found(file, weights, vocabulary, rules):
+    for form, model, source in _found(file, weights, vocabulary, prompt_format):
         try:
-            tokens = form(model)
+            tokenizer = form(model)
             if is_used:
-                tokens("")
+                tokenizer("")
         except Exception as error:  # both libraries raise bare exceptions for what they cannot read
             problems.append(f"{source} cannot be read as a tokenizer: {error}. Download it again.")
             continue
-        problem = _misfit(tokens, vocabulary, rules, file)
+        problem = _misfit(tokenizer, vocabulary, prompt_format, file)
         if problem is None:
-            return tokens
+            return tokenizer
         problems.append(f"{source} {problem}")
-    raise ValueError(problems[0] if problems else _missing(file, rules))
+    raise ValueError(problems[0] if problems else _missing(file, prompt_format))
 
 
-def _misfit(tokens: Tokens, vocabulary: int, rules: Rules, file: Path) -> str | None:
-    found, expected = (tokens.begin, tokens.end), (rules.begin, rules.end)
-    if rules.are_fixed and found != expected:
+def _misfit(
+    tokenizer: Tokenizer, vocabulary: int, prompt_format: PromptFormat, file: Path
+) -> str | None:
+    found, expected = (tokenizer.begin, tokenizer.end), (prompt_format.begin, prompt_format.end)
+    if prompt_format.are_fixed and found != expected:
         return (
             f"is another model's tokenizer: the tokens that begin and end a text are {found}, not "
-            f"{expected}. {_advice(file, rules)}"
+            f"{expected}. {_advice(file, prompt_format)}"
         )
     # Gemma-3's tokenizer has a token for pictures that the smallest, for text only, lacks.
-    size = tokens.size if rules.are_fixed else tokens.text_size
+    size = tokenizer.size if prompt_format.are_fixed else tokenizer.text_size
     if size > vocabulary:
         return (
             f"knows {size:,} tokens, but {file.name} has embeddings for {vocabulary:,}: "
@@ -209,26 +217,26 @@ def _misfit(tokens: Tokens, vocabulary: int, rules: Rules, file: Path) -> str | 
     return None
 
 
-def _missing(file: Path, rules: Rules) -> str:
-    return f"{file.name} comes without a tokenizer. {_advice(file, rules)}"
+def _missing(file: Path, prompt_format: PromptFormat) -> str:
+    return f"{file.name} comes without a tokenizer. {_advice(file, prompt_format)}"
 
 
-def _advice(file: Path, rules: Rules) -> str:
-    name, own = rules.tokenizer_file, ""
+def _advice(file: Path, prompt_format: PromptFormat) -> str:
+    name, own = prompt_format.tokenizer_file, ""
     if not _is_in_folder_of_its_own(file):
         own = (
             f"; where other models live there too, call it {file.stem}.{name} or "
             f"{file.stem}.tokenizer.json"
         )
     return (
-        f"Put {name} or tokenizer.json of {rules.published_as} beside it, into "
+        f"Put {name} or tokenizer.json of {prompt_format.published_as} beside it, into "
         f"{file.parent.name}{own}."
     )
 
 
 def _found(
-    file: Path, weights: Mapping[str, Tensor], vocabulary: int, rules: Rules
-) -> Iterator[tuple[type[Tokens], bytes, str]]:
+    file: Path, weights: Mapping[str, Tensor], vocabulary: int, prompt_format: PromptFormat
+) -> Iterator[tuple[type[Tokenizer], bytes, str]]:
     """Form and bytes of each tokenizer that may be the one, and its name for an error text."""
     for key, form in FORMS.items():
         if key in weights:
@@ -236,16 +244,16 @@ def _found(
     for candidate, form in _candidates(file):
         if candidate.is_file():
             yield form, candidate.read_bytes(), candidate.name
-    is_t5 = rules == RULES["t5"] and vocabulary == HOST_T5_VOCABULARY
+    is_t5 = prompt_format == PROMPT_FORMATS["t5"] and vocabulary == HOST_T5_VOCABULARY
     if is_t5 and not _is_in_folder_of_its_own(file):
-        yield JsonTokens, HOST_T5.read_bytes(), "ComfyUI's tokenizer for T5"
+        yield JsonTokenizer, HOST_T5.read_bytes(), "ComfyUI's tokenizer for T5"
 
 
 def _is_in_folder_of_its_own(file: Path) -> bool:
     return (file.parent / "config.json").is_file()
 
 
-def _candidates(file: Path) -> list[tuple[Path, type[Tokens]]]:
+def _candidates(file: Path) -> list[tuple[Path, type[Tokenizer]]]:
     # A file's own tokenizer first: its folder may hold the text encoders of several models.
     own = [(file.with_name(f"{file.stem}.{name}"), form) for name, form in FILES.items()]
     folders = [file.parent, file.parent.parent / "tokenizer"]  # the latter in a diffusers pipeline

@@ -1,7 +1,7 @@
-"""Text encoders as ComfyUI's CLIP; the decoder of `lumina.decoder` on the host's layers is one.
+"""Text encoders as ComfyUI's CLIP.
 
-"CLIP Text Encode" then gives the hidden state that the encoder's `Rules` name and the mask of its
-tokens, with the host's prompt weights, embeddings, LoRA and memory management.
+"CLIP Text Encode" then gives the hidden state that the encoder's `PromptFormat` names and the mask
+of its tokens, with the host's prompt weights, embeddings, LoRA and memory management.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import comfy.sd1_clip
 import torch
 from torch import Tensor, nn
 
-from ...lumina.prompts.rules import Rules
+from ...lumina.prompts.formats import PromptFormat
 from .writing import WritesText
 
 
@@ -29,7 +29,7 @@ class TextEncoder(WritesText, comfy.sd1_clip.SDClipModel):
         *,
         network: type[nn.Module],
         sizes: Mapping[str, object],
-        rules: Rules,
+        prompt_format: PromptFormat,
     ) -> None:
         super().__init__(
             device=device,
@@ -37,9 +37,9 @@ class TextEncoder(WritesText, comfy.sd1_clip.SDClipModel):
             model_class=network,
             textmodel_json_config=dict(sizes),
             layer="hidden",
-            layer_idx=rules.hidden_state,
+            layer_idx=prompt_format.hidden_state,
             layer_norm_hidden_state=False,
-            special_tokens=rules.special_tokens,
+            special_tokens=prompt_format.special_tokens,
             enable_attention_masks=True,
             return_attention_masks=True,
             model_options=dict(model_options or {}),
@@ -68,15 +68,15 @@ class HostTextEncoder(comfy.sd1_clip.SD1ClipModel):
         *,
         network: type[nn.Module],
         sizes: Mapping[str, object],
-        rules: Rules,
+        prompt_format: PromptFormat,
     ) -> None:
         super().__init__(
             device=device,
             dtype=dtype,
             model_options=dict(model_options or {}),
             clip_model=TextEncoder,
-            name=rules.name,
+            name=prompt_format.name,
             network=network,
             sizes=sizes,
-            rules=rules,
+            prompt_format=prompt_format,
         )

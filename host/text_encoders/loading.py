@@ -20,13 +20,13 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ...lumina.prompts.rules import RULES
+from ...lumina.prompts.formats import PROMPT_FORMATS
 from ..checkpoints.folders import TEXT_ENCODERS, locate, parts
 from ..checkpoints.reading import Metadata, Options, Weights, _folder_config, _parsed, read
 from ..prompts.tokenizer import HostTokenizer
 from ..prompts.vocabulary import open_tokenizer
 from .clip import HostTextEncoder
-from .recognition import recognise
+from .recognition import recognize
 
 DEVICES = ("default", "cpu")
 
@@ -46,21 +46,28 @@ def load_text_encoder_file(path: str, options: Options, disable_dynamic: bool = 
     source = Path(path).name
     weights, metadata = read(TEXT_ENCODERS, Path(path))
     weights, _ = comfy.utils.convert_old_quants(_text_weights(weights), "", dict(metadata))
-    stated = _stated(Path(path), weights, metadata)
-    encoder = recognise(weights, stated, source=source)
+    config_json = _config_json(Path(path), weights, metadata)
+    encoder = recognize(weights, config_json, source=source)
     file = parts(TEXT_ENCODERS, Path(path))[0]
-    tokens = open_tokenizer(file, weights, encoder.vocabulary, encoder.rules)
-    rules, native = encoder.rules_with(tokens), _as_asked(encoder.weights, options)
+    tokenizer = open_tokenizer(file, weights, encoder.vocabulary, encoder.prompt_format)
+    prompt_format, native = (
+        encoder.prompt_format_with(tokenizer),
+        _as_asked(encoder.weights, options),
+    )
     target = comfy.supported_models_base.ClipTarget(HostTokenizer, HostTextEncoder)
-    target.params = {"network": encoder.network, "sizes": encoder.sizes, "rules": rules}
+    target.params = {
+        "network": encoder.network,
+        "sizes": encoder.sizes,
+        "prompt_format": prompt_format,
+    }
     clip = CLIP(
         target,
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
         tokenizer_data={
-            "tokens": tokens,
-            "rules": rules,
+            "tokenizer": tokenizer,
+            "prompt_format": prompt_format,
             "width": encoder.width,
-            "saved": _as_tensor(stated),
+            "saved": _as_tensor(config_json),
         },
         parameters=comfy.utils.calculate_parameters(native),
         state_dict=[native],
@@ -86,9 +93,9 @@ def _as_asked(weights: dict[str, Tensor], options: Options) -> dict[str, Tensor]
 
 
 def _text_options(native: Weights) -> dict[str, object]:
-    quantisation = comfy.utils.detect_layer_quantization(native, "")
-    if quantisation:
-        return {"quantization_metadata": quantisation}
+    quantization = comfy.utils.detect_layer_quantization(native, "")
+    if quantization:
+        return {"quantization_metadata": quantization}
     dtype = comfy.utils.weight_dtype(native)
     # Left to itself the host makes float16 of all, which loses bfloat16's smallest numbers.
     return {} if dtype == torch.float32 else {"dtype": dtype}
@@ -97,7 +104,7 @@ def _text_options(native: Weights) -> dict[str, object]:
 CONFIG = "text_encoder_config"  # config.json as a tensor: the host's savers keep no metadata
 
 
-def _stated(path: Path, weights: Weights, metadata: Metadata) -> dict[str, object]:
+def _config_json(path: Path, weights: Weights, metadata: Metadata) -> dict[str, object]:
     """What a text encoder says about itself: the config.json in its folder, or in its file."""
     said = _parsed(metadata.get("config", "{}"), f'"config" in the metadata of {path.name}')
     if CONFIG in weights:
@@ -105,9 +112,9 @@ def _stated(path: Path, weights: Weights, metadata: Metadata) -> dict[str, objec
     return said | _folder_config(TEXT_ENCODERS, path)
 
 
-def _as_tensor(stated: Mapping[str, object]) -> dict[str, Tensor]:
-    text = bytearray(json.dumps(stated).encode())
-    return {CONFIG: torch.frombuffer(text, dtype=torch.uint8)} if stated else {}
+def _as_tensor(config_json: Mapping[str, object]) -> dict[str, Tensor]:
+    text = bytearray(json.dumps(config_json).encode())
+    return {CONFIG: torch.frombuffer(text, dtype=torch.uint8)} if config_json else {}
 
 
 def _text_weights(weights: Weights) -> dict[str, Tensor]:
@@ -119,7 +126,7 @@ def _text_weights(weights: Weights) -> dict[str, Tensor]:
             for key, tensor in weights.items()
             if key.startswith(saved)
         }
-    names = tuple(f"{rules.name}." for rules in RULES.values())
+    names = tuple(f"{prompt_format.name}." for prompt_format in PROMPT_FORMATS.values())
     return {
         _without(("transformer.",), _without(names, key)): tensor
         for key, tensor in weights.items()

@@ -13,16 +13,16 @@ import comfy.ops
 import torch
 from torch import Tensor, nn
 
-from ...lumina.prompts.rules import RULES, Rules
+from ...lumina.prompts.formats import PROMPT_FORMATS, PromptFormat
 from ...lumina.text_encoders import families, t5
 from ...lumina.text_encoders import weights as text_encoders_weights
-from ..prompts.vocabulary import Tokens
+from ..prompts.vocabulary import Tokenizer
 from .networks import HostDecoder, HostT5
 from .transformers import build
 from .transformers import config as transformers_config
 from .transformers.network import HostTransformers
 
-Stated = Mapping[str, object]
+ConfigJson = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Encoder:
 
     network, built as network(sizes, dtype, device, operations), holds `weights` under their names.
     vocabulary: how many tokens it has embeddings for. width: features of one. own_rules: what they
-    are once the model's own tokenizer can be asked; None where `rules` stand.
+    are once the model's own tokenizer can be asked; None where `prompt_format` stand.
     """
 
     network: type[nn.Module]
@@ -39,40 +39,48 @@ class Encoder:
     weights: dict[str, Tensor]
     vocabulary: int
     width: int
-    rules: Rules
-    own_rules: Callable[[Tokens], Rules] | None = None
+    prompt_format: PromptFormat
+    prompt_format_of: Callable[[Tokenizer], PromptFormat] | None = None
 
-    def rules_with(self, tokens: Tokens) -> Rules:
-        return self.rules if self.own_rules is None else self.own_rules(tokens)
+    def prompt_format_with(self, tokenizer: Tokenizer) -> PromptFormat:
+        return (
+            self.prompt_format
+            if self.prompt_format_of is None
+            else self.prompt_format_of(tokenizer)
+        )
 
 
-def recognise(weights: Mapping[str, Tensor], stated: Stated, *, source: str) -> Encoder:
-    """What the weights of a file or folder are; stated: its config.json, or nothing.
+def recognize(weights: Mapping[str, Tensor], config_json: ConfigJson, *, source: str) -> Encoder:
+    """What the weights of a file or folder are; config_json: its own, or nothing.
 
     Raises ValueError that names `source` and what is missing, unknown or does not fit.
     """
-    family = families.family_of(weights, stated)
-    encoder = READERS[family](weights, stated, source=source)
+    family = families.family_of(weights, config_json)
+    encoder = READERS[family](weights, config_json, source=source)
     _check_shapes(encoder, source)
     return encoder
 
 
 def _decoder(
-    weights: Mapping[str, Tensor], stated: Stated, *, source: str, rules: Rules
+    weights: Mapping[str, Tensor],
+    config_json: ConfigJson,
+    *,
+    source: str,
+    prompt_format: PromptFormat,
 ) -> Encoder:
-    native = text_encoders_weights.to_native(weights, stated, source=source)
-    config = text_encoders_weights.decoder_config(native, stated, source=source)
+    native = text_encoders_weights.to_native(weights, config_json, source=source)
+    config = text_encoders_weights.decoder_config(native, config_json, source=source)
     return Encoder(
         network=HostDecoder,
         sizes=dataclasses.asdict(config),
         weights={f"model.{key}": tensor for key, tensor in native.items()},
         vocabulary=config.vocab_size,
         width=config.hidden_size,
-        rules=rules,
+        prompt_format=prompt_format,
     )
 
 
-def _t5(weights: Mapping[str, Tensor], stated: Stated, *, source: str) -> Encoder:
+def _t5(weights: Mapping[str, Tensor], config_json: ConfigJson, *, source: str) -> Encoder:
     native = t5.t5_to_native(weights, source=source)
     config = t5.t5_config(native)
     return Encoder(
@@ -81,32 +89,34 @@ def _t5(weights: Mapping[str, Tensor], stated: Stated, *, source: str) -> Encode
         weights=native,
         vocabulary=config.vocab_size,
         width=config.d_model,
-        rules=RULES["t5"],
+        prompt_format=PROMPT_FORMATS["t5"],
     )
 
 
-def _other(weights: Mapping[str, Tensor], stated: Stated, *, source: str) -> Encoder:
+def _other(weights: Mapping[str, Tensor], config_json: ConfigJson, *, source: str) -> Encoder:
     """A model that only transformers knows, and only by its config.json."""
-    if "model_type" not in stated:
-        raise ValueError(families.explain_unknown(weights, stated, source))
-    config = transformers_config.read_config(stated, source=f"config.json of {source}")
+    if "model_type" not in config_json:
+        raise ValueError(families.explain_unknown(weights, config_json, source))
+    config = transformers_config.read_config(config_json, source=f"config.json of {source}")
     text = build.build(config, source=f"config.json of {source}")
     native = text.to_native(weights, source=source)
     return Encoder(
         network=HostTransformers,
-        sizes=stated,
+        sizes=config_json,
         weights={f"model.{key}": tensor for key, tensor in native.items()},
         vocabulary=text.vocabulary,
         width=text.width,
-        rules=transformers_config.rules(config, None),
-        own_rules=lambda tokens: transformers_config.rules(config, tokens.whole),
+        prompt_format=transformers_config.prompt_format(config, None),
+        prompt_format_of=lambda tokenizer: transformers_config.prompt_format(
+            config, tokenizer.with_special_tokens
+        ),
     )
 
 
 # By what `family_of` says.
 READERS: dict[str | None, Callable[..., Encoder]] = {
-    "gemma": partial(_decoder, rules=RULES["gemma"]),
-    "llama": partial(_decoder, rules=RULES["llama"]),
+    "gemma": partial(_decoder, prompt_format=PROMPT_FORMATS["gemma"]),
+    "llama": partial(_decoder, prompt_format=PROMPT_FORMATS["llama"]),
     "t5": _t5,
     None: _other,
 }

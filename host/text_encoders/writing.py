@@ -69,7 +69,7 @@ class WritesText:
 
         do_sample off takes the likeliest token each time. max_length is in tokens and bounds what
         is written; the other arguments are `Sampling`'s. Each of the host's layers looks whether
-        the user cancelled, so there is no need to here.
+        the user canceled, so there is no need to here.
         """
         decoder = getattr(self.transformer, "model", None)
         if not isinstance(decoder, Decoder):

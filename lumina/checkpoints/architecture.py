@@ -12,7 +12,7 @@ from torch import Tensor
 from ..config import NextDiTConfig
 from ..model.next_dit import NextDiT
 from .files import listed
-from .key_names import StateDict, is_quantisation, to_file_keys
+from .key_names import StateDict, is_quantization, to_file_keys
 
 PATCH_SIZE = 2  # of every Next-DiT; shapes only tell its product with the channels
 
@@ -26,7 +26,7 @@ _GET_ALL = (
 def config_from_state_dict(native: StateDict, source: str = "The checkpoint") -> NextDiTConfig:
     """The architecture, from the shapes of weights under released names.
 
-    Reads first axes and biases where it can: quantised weights are packed along the second.
+    Reads first axes and biases where it can: quantized weights are packed along the second.
     Raises ValueError naming a weight that is missing, or sizes that contradict each other.
     """
 
@@ -77,7 +77,7 @@ def check(native: StateDict, source: str = "The checkpoint") -> NextDiTConfig:
     unknown = [
         key
         for key in native.keys() - expected.keys()
-        if not is_quantisation(key) or key.rpartition(".")[0] not in modules | {""}
+        if not is_quantization(key) or key.rpartition(".")[0] not in modules | {""}
     ]
     if missing:
         raise ValueError(

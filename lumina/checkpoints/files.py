@@ -172,13 +172,13 @@ def _indexed_names(index: Path) -> list[str]:
             f'{index.name} is not an index of shards: it has no readable "weight_map". '
             "Download it again."
         ) from error
-    foreign = [name for name in names if not _is_neighbour(name)]
+    foreign = [name for name in names if not _is_neighbor(name)]
     if foreign or not names:
         raise ValueError(f"{index.name} must name files beside it, not {listed(foreign) or 'none'}")
     return names
 
 
-def _is_neighbour(name: str) -> bool:
+def _is_neighbor(name: str) -> bool:
     """An index is a stranger's: it may not name files elsewhere on the disk, on any system."""
     is_bare = PureWindowsPath(name).name == name  # which knows both slashes, and drives
     return is_bare and name.lower().endswith(SAFETENSORS + PICKLED)

@@ -47,7 +47,7 @@ FROM_DIFFUSERS = {
     "layers.{}.attn_norm1": "layers.{}.attention_norm1",
     "layers.{}.attn_norm2": "layers.{}.attention_norm2",
 }
-QUANTISATION = (
+QUANTIZATION = (
     "weight_scale", "weight_scale_2", "scale_weight", "input_scale", "scale_input",
     "pre_quant_scale", "comfy_quant",
 )  # fmt: skip
@@ -58,7 +58,7 @@ _UNUSED = "pad_token"
 # Saved in one file with the model by ComfyUI's "Save Checkpoint".
 _OTHER_PARTS = ("vae.", "first_stage_model.", "text_encoders.", "cond_stage_model.", "conditioner.")
 _GATE = ".attention.gate"
-_PARAMETER = re.compile(rf"(.+?)(?:\.(weight|bias|{'|'.join(QUANTISATION)}))?")
+_PARAMETER = re.compile(rf"(.+?)(?:\.(weight|bias|{'|'.join(QUANTIZATION)}))?")
 _NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
 _OURS = re.compile(
     r"((?:(?:_orig_mod|module|model|diffusion_model|transformer)\.)*)"
@@ -71,7 +71,7 @@ def to_native(state_dict: StateDict, source: str = "The checkpoint") -> dict[str
     """The same tensors under the released names.
 
     Accepts those, diffusers', and either behind the usual prefixes; leaves out `pad_token` and
-    other models in the same file. Quantisation scales follow their weight. Raises ValueError for
+    other models in the same file. Quantization scales follow their weight. Raises ValueError for
     another model, and for a diffusers fine-tune whose two query projections have diverged.
     """
     prefix = prefix_of(state_dict, source)
@@ -130,9 +130,9 @@ def to_file_keys(module_state: StateDict) -> dict[str, Tensor]:
     }
 
 
-def is_quantisation(key: str) -> bool:
-    """Whether this is not a weight but says how weights are quantised."""
-    return key == "scaled_fp8" or key.rpartition(".")[2] in QUANTISATION
+def is_quantization(key: str) -> bool:
+    """Whether this is not a weight but says how weights are quantized."""
+    return key == "scaled_fp8" or key.rpartition(".")[2] in QUANTIZATION
 
 
 def is_same(a: Tensor, b: Tensor) -> bool:

@@ -1,7 +1,7 @@
 """From a checkpoint to a NextDiT: reading, joining shards, the architecture, strictness.
 
 Everything about the architecture is read from shapes. A weight that is missing, unknown or of the
-wrong shape is an error that names the file: a picture from half a model is a grey picture.
+wrong shape is an error that names the file: a picture from half a model is a gray picture.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from torch import Tensor
 from ..model.next_dit import NextDiT
 from .architecture import check
 from .files import read_file, shard_paths
-from .key_names import StateDict, is_quantisation, to_module_keys, to_native
+from .key_names import StateDict, is_quantization, to_module_keys, to_native
 from .shards import merge
 
 
@@ -41,9 +41,9 @@ def read_state_dict(path: str | Path, subfolder: str = "transformer") -> dict[st
 
 def _refuse_uncomputable(native: StateDict, dtype: torch.dtype | None, source: str) -> None:
     """Raise for weights that torch's own layers cannot compute with as they are."""
-    if any(is_quantisation(key) for key in native):
+    if any(is_quantization(key) for key in native):
         raise ValueError(
-            f"{source} is quantised, which plain torch layers cannot run. Use ComfyUI's loader "
+            f"{source} is quantized, which plain torch layers cannot run. Use ComfyUI's loader "
             "node for it, or the file in bfloat16, float16 or float32."
         )
     dtypes = {tensor.dtype for tensor in native.values()}

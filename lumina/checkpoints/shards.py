@@ -39,7 +39,7 @@ def merge(parts: Sequence[StateDict], source: str = "The checkpoint") -> dict[st
 def _join_ranks(parts: Sequence[StateDict], source: str) -> dict[str, Tensor]:
     if any(key.endswith(".q_norm.weight") for key in parts[0]):
         raise ValueError(
-            f"{source} is one of {len(parts)} model-parallel parts, each of which normalises "
+            f"{source} is one of {len(parts)} model-parallel parts, each of which normalizes "
             "queries and keys over its own heads. Joined they would be another model, so only a "
             "checkpoint saved as 00-of-01 can be loaded."
         )

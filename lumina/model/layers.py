@@ -85,7 +85,7 @@ def gate_factor(weight: Tensor, x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Parts:
+class LayerKit:
     """What a NextDiT is built from: layers, attention, rotation, and where its weights live."""
 
     ops: ModuleType | type = nn
@@ -117,10 +117,10 @@ def time_features(t: Tensor) -> Tensor:
 class TimeEmbedder(nn.Module):
     """Time t to a conditioning vector (B, condition_dim)."""
 
-    def __init__(self, dim: int, parts: Parts) -> None:
+    def __init__(self, dim: int, kit: LayerKit) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
-            parts.linear(2 * TIME_FREQUENCIES, dim), nn.SiLU(), parts.linear(dim, dim)
+            kit.linear(2 * TIME_FREQUENCIES, dim), nn.SiLU(), kit.linear(dim, dim)
         )
 
     def forward(self, t: Tensor, dtype: torch.dtype) -> Tensor:
@@ -130,11 +130,11 @@ class TimeEmbedder(nn.Module):
 class FeedForward(nn.Module):
     """SwiGLU: w2(silu(w1 x) * w3 x)."""
 
-    def __init__(self, config: NextDiTConfig, parts: Parts) -> None:
+    def __init__(self, config: NextDiTConfig, kit: LayerKit) -> None:
         super().__init__()
-        self.w1 = parts.linear(config.dim, config.ffn_dim, bias=False)
-        self.w2 = parts.linear(config.ffn_dim, config.dim, bias=False)
-        self.w3 = parts.linear(config.dim, config.ffn_dim, bias=False)
+        self.w1 = kit.linear(config.dim, config.ffn_dim, bias=False)
+        self.w2 = kit.linear(config.ffn_dim, config.dim, bias=False)
+        self.w3 = kit.linear(config.dim, config.ffn_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.w2(F.silu(self.w1(x)) * self.w3(x))

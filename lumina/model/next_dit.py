@@ -21,7 +21,7 @@ from .layers import (
     Attention,
     FeedForward,
     HeadGate,
-    Parts,
+    LayerKit,
     Rotate,
     TimeEmbedder,
     scaled_dot_product_attention,
@@ -33,23 +33,23 @@ class JointAttention(nn.Module):
     """Image tokens attend to each other and, through a gate for each head, to the caption.
 
     Both streams share the rotated queries and the output projection; caption keys are not
-    rotated. Queries and keys are normalised over all heads at once (`qk_norm`).
+    rotated. Queries and keys are normalized over all heads at once (`qk_norm`).
     """
 
-    def __init__(self, config: NextDiTConfig, parts: Parts) -> None:
+    def __init__(self, config: NextDiTConfig, kit: LayerKit) -> None:
         super().__init__()
-        self.attention, self.rotate = parts.attention, parts.rotate
+        self.attention, self.rotate = kit.attention, kit.rotate
         self.heads, self.kv_heads = config.heads, config.kv_heads
         self.scale = config.head_dim**-0.5
         dim, kv_dim = config.dim, config.kv_dim
-        self.wq = parts.linear(dim, dim, bias=False)
-        self.wk = parts.linear(dim, kv_dim, bias=False)
-        self.wv = parts.linear(dim, kv_dim, bias=False)
-        self.wk_y = parts.linear(config.caption_dim, kv_dim, bias=False)
-        self.wv_y = parts.linear(config.caption_dim, kv_dim, bias=False)
-        self.gate = parts.gate(config.heads, device=parts.device, dtype=parts.dtype)
-        self.wo = parts.linear(dim, dim, bias=False)
-        norm = parts.layer_norm if config.qk_norm else _identity
+        self.wq = kit.linear(dim, dim, bias=False)
+        self.wk = kit.linear(dim, kv_dim, bias=False)
+        self.wv = kit.linear(dim, kv_dim, bias=False)
+        self.wk_y = kit.linear(config.caption_dim, kv_dim, bias=False)
+        self.wv_y = kit.linear(config.caption_dim, kv_dim, bias=False)
+        self.gate = kit.gate(config.heads, device=kit.device, dtype=kit.dtype)
+        self.wo = kit.linear(dim, dim, bias=False)
+        norm = kit.layer_norm if config.qk_norm else _identity
         self.q_norm = norm(dim, config.norm_eps)
         self.k_norm = norm(kv_dim, config.norm_eps)
         self.ky_norm = norm(kv_dim, config.norm_eps)
@@ -84,24 +84,22 @@ def _identity(dim: int, eps: float) -> nn.Module:
 
 
 class Block(nn.Module):
-    """One layer: attention, then feed-forward, each normalised before and after (sandwich norm).
+    """One layer: attention, then feed-forward, each normalized before and after (sandwich norm).
 
     Time and caption scale the input of each half and gate its output through tanh.
     """
 
-    def __init__(self, config: NextDiTConfig, parts: Parts) -> None:
+    def __init__(self, config: NextDiTConfig, kit: LayerKit) -> None:
         super().__init__()
         dim, eps = config.dim, config.norm_eps
-        self.attention = JointAttention(config, parts)
-        self.feed_forward = FeedForward(config, parts)
-        self.attention_norm1 = parts.rms_norm(dim, eps)
-        self.attention_norm2 = parts.rms_norm(dim, eps)
-        self.ffn_norm1 = parts.rms_norm(dim, eps)
-        self.ffn_norm2 = parts.rms_norm(dim, eps)
-        self.attention_y_norm = parts.rms_norm(config.caption_dim, eps)
-        self.adaLN_modulation = nn.Sequential(
-            nn.SiLU(), parts.linear(config.condition_dim, 4 * dim)
-        )
+        self.attention = JointAttention(config, kit)
+        self.feed_forward = FeedForward(config, kit)
+        self.attention_norm1 = kit.rms_norm(dim, eps)
+        self.attention_norm2 = kit.rms_norm(dim, eps)
+        self.ffn_norm1 = kit.rms_norm(dim, eps)
+        self.ffn_norm2 = kit.rms_norm(dim, eps)
+        self.attention_y_norm = kit.rms_norm(config.caption_dim, eps)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), kit.linear(config.condition_dim, 4 * dim))
 
     def forward(
         self,
@@ -126,14 +124,14 @@ class Block(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """Tokens to patches: normalise, scale by the condition (no shift), project."""
+    """Tokens to patches: normalize, scale by the condition (no shift), project."""
 
-    def __init__(self, config: NextDiTConfig, parts: Parts) -> None:
+    def __init__(self, config: NextDiTConfig, kit: LayerKit) -> None:
         super().__init__()
-        self.norm_final = parts.layer_norm(config.dim, eps=1e-6, affine=False)
-        self.linear = parts.linear(config.dim, config.patch_size**2 * config.out_channels)
+        self.norm_final = kit.layer_norm(config.dim, eps=1e-6, affine=False)
+        self.linear = kit.linear(config.dim, config.patch_size**2 * config.out_channels)
         self.adaLN_modulation = nn.Sequential(
-            nn.SiLU(), parts.linear(config.condition_dim, config.dim)
+            nn.SiLU(), kit.linear(config.condition_dim, config.dim)
         )
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -144,7 +142,7 @@ class NextDiT(nn.Module):
     """The text-to-image Next-DiT, every released size.
 
     config: the architecture. ops: namespace of Linear, LayerNorm and RMSNorm. attention, rotate,
-    gate: the inner workings a host may replace with its own. Weights are not initialised.
+    gate: the inner workings a host may replace with its own. Weights are not initialized.
     """
 
     def __init__(
@@ -159,16 +157,16 @@ class NextDiT(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        parts = Parts(ops, attention, rotate, gate, device, dtype)
+        kit = LayerKit(ops, attention, rotate, gate, device, dtype)
         self.config = config
-        self.x_embedder = parts.linear(config.patch_size**2 * config.in_channels, config.dim)
-        self.t_embedder = TimeEmbedder(config.condition_dim, parts)
+        self.x_embedder = kit.linear(config.patch_size**2 * config.in_channels, config.dim)
+        self.t_embedder = TimeEmbedder(config.condition_dim, kit)
         self.cap_embedder = nn.Sequential(
-            parts.layer_norm(config.caption_dim, eps=1e-5),
-            parts.linear(config.caption_dim, config.condition_dim),
+            kit.layer_norm(config.caption_dim, eps=1e-5),
+            kit.linear(config.caption_dim, config.condition_dim),
         )
-        self.layers = nn.ModuleList(Block(config, parts) for _ in range(config.layers))
-        self.final_layer = FinalLayer(config, parts)
+        self.layers = nn.ModuleList(Block(config, kit) for _ in range(config.layers))
+        self.final_layer = FinalLayer(config, kit)
 
     def forward(
         self,

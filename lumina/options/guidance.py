@@ -16,7 +16,7 @@ def on_channels(guided: Tensor, conditional: Tensor, count: int) -> Tensor:
     return torch.cat([guided[:, :count], conditional[:, count:]], dim=1)
 
 
-def renormalised(guided: Tensor, conditional: Tensor, limit: float) -> Tensor:
+def renormalized(guided: Tensor, conditional: Tensor, limit: float) -> Tensor:
     """`guided` shortened where it is longer than `limit` times `conditional` (CFG renorm).
 
     Length is that of a picture's whole velocity. Lumina-Image 2.0's demo uses limit 1.
@@ -28,7 +28,7 @@ def renormalised(guided: Tensor, conditional: Tensor, limit: float) -> Tensor:
 def rescaled(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
     """`guided` with a `share` of its spread brought back to that of `conditional`.
 
-    Against colours that strong guidance burns (arXiv:2305.08891, section 3.4).
+    Against colors that strong guidance burns (arXiv:2305.08891, section 3.4).
     """
     ratio = _spread(conditional) / _spread(guided).clamp(min=1e-12)
     return guided * torch.lerp(torch.ones_like(ratio), ratio, share)

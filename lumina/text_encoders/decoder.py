@@ -71,7 +71,7 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """One hidden state (B, S, D), numbered as transformers' `hidden_states`.
 
-        -1 is the normalised output; any other is the input of a layer, un-normalised: -2 that of
+        -1 is the normalized output; any other is the input of a layer, un-normalized: -2 that of
         the last layer, 0 the scaled embeddings. Later layers do not run. input_ids (B, S), or
         embeds (B, S, D) as `embed` returns them. attention_mask (B, S): non-zero marks a token.
         """
@@ -85,7 +85,7 @@ class Decoder(nn.Module):
         return self.embed_tokens(input_ids)
 
     def logits(self, state: Tensor, tied_head: TiedHead | None = None) -> Tensor:
-        """Score of each token to come next (..., vocab_size), from normalised states (..., D).
+        """Score of each token to come next (..., vocab_size), from normalized states (..., D).
 
         Raises ValueError for weights that came without an output head.
         """

@@ -94,15 +94,15 @@ def write(
 def next_token(
     logits: Tensor, written: Sequence[int], sampling: Sampling, generator: torch.Generator
 ) -> int:
-    """A token drawn from logits (vocab_size,), those `written` before being penalised."""
-    scores = penalised(logits.float(), written, sampling)
+    """A token drawn from logits (vocab_size,), those `written` before being penalized."""
+    scores = penalized(logits.float(), written, sampling)
     if sampling.temperature == 0:
         return int(scores.argmax())
     tokens, odds = candidates(scores / sampling.temperature, sampling)
     return int(tokens[torch.multinomial(odds, 1, generator=generator)])
 
 
-def penalised(scores: Tensor, written: Sequence[int], sampling: Sampling) -> Tensor:
+def penalized(scores: Tensor, written: Sequence[int], sampling: Sampling) -> Tensor:
     """Scores (vocab_size,) with those of `written` tokens lowered once, however often they came."""
     tokens = torch.tensor(written, dtype=torch.long, device=scores.device)
     known, penalty = scores[tokens], sampling.repetition_penalty

@@ -33,7 +33,7 @@ class Attention(Protocol):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, then a gated feed-forward, each normalised before and added after."""
+    """Self-attention, then a gated feed-forward, each normalized before and added after."""
 
     def __init__(
         self,

@@ -1,9 +1,8 @@
-"""Text encoders from a checkpoint's tensors: which model; of decoders also the names and sizes.
+"""A decoder from a checkpoint's tensors: its names and sizes.
 
 Names are the Hugging Face checkpoint's without the `model.` prefix. Tensors are passed on, never
-copied or cast. `stated` is what the model's config.json says, where there is one; shapes alone tell
-most, but not everything, and not a Gemma of a small vocabulary from a LLaMA. T5's names and sizes
-are in `t5_checkpoints`.
+copied or cast. `config_json` is what the model's config.json says, where there is one; shapes alone
+tell most, but not everything, and not a Gemma of a small vocabulary from a LLaMA.
 """
 
 import re
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from .config import FAMILIES, DecoderConfig
 from .decoder import Decoder
-from .families import Stated, explain_unknown, family_of
+from .families import ConfigJson, explain_unknown, family_of
 
 RELEASED_HEAD_DIM = {"gemma": 256, "llama": 128}
 RELEASED_NORM_EPS = {"gemma": 1e-6, "llama": 1e-5}
@@ -25,7 +24,7 @@ OUTPUT_HEAD = "lm_head.weight"
 
 def load_decoder(
     state_dict: Mapping[str, Tensor],
-    stated: Stated | None = None,
+    config_json: ConfigJson | None = None,
     *,
     dtype: torch.dtype | None = None,
     source: str = "The text encoder file",
@@ -35,16 +34,16 @@ def load_decoder(
     dtype None keeps the file's. Raises ValueError as `to_native` does, or RuntimeError naming a
     tensor of the wrong shape.
     """
-    native = to_native(state_dict, stated, source=source)
-    # Built without memory: initialising two billion weights only to replace them takes a minute.
-    model = Decoder(decoder_config(native, stated), device="meta")
+    native = to_native(state_dict, config_json, source=source)
+    # Built without memory: initializing two billion weights only to replace them takes a minute.
+    model = Decoder(decoder_config(native, config_json), device="meta")
     model.load_state_dict(native, assign=True)
     return model.to(dtype=dtype).eval().requires_grad_(False)
 
 
 def decoder_config(
     state_dict: Mapping[str, Tensor],
-    stated: Stated | None = None,
+    config_json: ConfigJson | None = None,
     *,
     source: str = "The text encoder file",
 ) -> DecoderConfig:
@@ -55,13 +54,13 @@ def decoder_config(
     Raises ValueError as `to_native` does, if the projections are no multiple of head_dim, or if
     nothing tells it.
     """
-    stated = stated or {}
-    native = to_native(state_dict, stated, source=source)
-    family = family_of(native, stated)
+    config_json = config_json or {}
+    native = to_native(state_dict, config_json, source=source)
+    family = family_of(native, config_json)
     vocab_size, hidden_size = native["embed_tokens.weight"].shape
     q_rows = len(native["layers.0.self_attn.q_proj.weight"])
     k_rows = len(native["layers.0.self_attn.k_proj.weight"])
-    head_dim = _head_dim(stated, q_rows)
+    head_dim = _head_dim(config_json, q_rows)
     if head_dim is None and family == "llama" and hidden_size not in LLAMA_WIDTHS:
         raise ValueError(
             f"{source} is a relative of LLaMA-2 with {hidden_size} features per token, and how "
@@ -85,25 +84,27 @@ def decoder_config(
         heads=q_rows // head_dim,
         kv_heads=k_rows // head_dim,
         head_dim=head_dim,
-        norm_eps=stated.get("rms_norm_eps", RELEASED_NORM_EPS[family]),
-        rope_theta=_rope_theta(stated),
+        norm_eps=config_json.get("rms_norm_eps", RELEASED_NORM_EPS[family]),
+        rope_theta=_rope_theta(config_json),
         has_output_head=OUTPUT_HEAD in native,
     )
 
 
-def _head_dim(stated: Stated, q_rows: int) -> int | None:
-    heads = stated.get("num_attention_heads")
-    return stated.get("head_dim") or (q_rows // heads if heads else None)
+def _head_dim(config_json: ConfigJson, q_rows: int) -> int | None:
+    heads = config_json.get("num_attention_heads")
+    return config_json.get("head_dim") or (q_rows // heads if heads else None)
 
 
-def _rope_theta(stated: Stated) -> float:
+def _rope_theta(config_json: ConfigJson) -> float:
     """Under its own name in older files, within a group of its kind in those of transformers 5."""
-    return stated.get("rope_theta") or (stated.get("rope_parameters") or {}).get("rope_theta", 1e4)
+    return config_json.get("rope_theta") or (config_json.get("rope_parameters") or {}).get(
+        "rope_theta", 1e4
+    )
 
 
 def to_native(
     state_dict: Mapping[str, Tensor],
-    stated: Stated | None = None,
+    config_json: ConfigJson | None = None,
     *,
     source: str = "The text encoder file",
 ) -> dict[str, Tensor]:
@@ -114,9 +115,9 @@ def to_native(
     kept with the weights). Raises ValueError that names `source` and the missing or unknown key.
     """
     native = _without_prefix(state_dict)
-    family = family_of(native, stated)
+    family = family_of(native, config_json)
     if family not in FAMILIES:
-        raise ValueError(explain_unknown(native, stated, source, known="Gemma-1, LLaMA-2"))
+        raise ValueError(explain_unknown(native, config_json, source, known="Gemma-1, LLaMA-2"))
     if family == "gemma":
         native.pop(OUTPUT_HEAD, None)
     modules = _module_names(layer_count(native, _LAYER))
@@ -136,7 +137,7 @@ def check_names(
             "if it is one file, download it again."
         )
     known = {*modules, *optional}
-    # Only the module is compared: quantised files keep scales beside a weight.
+    # Only the module is compared: quantized files keep scales beside a weight.
     unknown = [key for key in native if key.rpartition(".")[0] not in known]
     if unknown:
         raise ValueError(f'{source} is not {kind}: unknown key "{unknown[0]}".')

@@ -35,14 +35,14 @@ class Guidance(io.ComfyNode):
                 _amount(
                     "renorm",
                     10.0,
-                    "Longest guided step, in lengths of the prompt's own. 1 tames hard colours "
+                    "Longest guided step, in lengths of the prompt's own. 1 tames hard colors "
                     "most, higher less; 0 is off.",
                 ),
                 _amount(
                     "rescale",
                     1.0,
                     "Share of the contrast that guidance added to take back. Higher gives softer "
-                    "colours; 0 is off.",
+                    "colors; 0 is off.",
                 ),
                 io.Int.Input(
                     "zero_steps",

@@ -71,8 +71,8 @@ def test_each_step_sends_a_preview_of_the_picture(server):
     latent = jobs.saved_latent(server, history)[0] * tiny.SDXL_SCALE
     sdxl = comfy.latent_formats.SDXL()
     factors = torch.tensor(sdxl.latent_rgb_factors)
-    colours = latent.movedim(0, -1) @ factors + torch.tensor(sdxl.latent_rgb_factors_bias)
-    expected = ((colours + 1) / 2).clamp(0, 1)
+    colors = latent.movedim(0, -1) @ factors + torch.tensor(sdxl.latent_rgb_factors_bias)
+    expected = ((colors + 1) / 2).clamp(0, 1)
     drawn = Image.fromarray((expected.numpy() * 255).astype(np.uint8))
     enlarged = np.asarray(drawn.resize((512, 341), Image.BILINEAR)) / 255  # the host's size
     assert previews[-1].shape == enlarged.shape

@@ -618,9 +618,9 @@ def vae(host):
 
 
 def image(height=64, width=96):
-    """A smooth IMAGE: a few random colours, enlarged."""
-    colours = torch.rand(1, 3, 4, 6, generator=torch.Generator().manual_seed(6))
-    large = torch.nn.functional.interpolate(colours, (height, width), mode="bilinear")
+    """A smooth IMAGE: a few random colors, enlarged."""
+    colors = torch.rand(1, 3, 4, 6, generator=torch.Generator().manual_seed(6))
+    large = torch.nn.functional.interpolate(colors, (height, width), mode="bilinear")
     return large.movedim(1, -1)
 
 

@@ -1,4 +1,4 @@
-"""The sampling nodes: KSampler's behaviour, the released code's numbers, what the editor is told.
+"""The sampling nodes: KSampler's behavior, the released code's numbers, what the editor is told.
 
 A tiny random model takes part. Where KSampler can do the same run (Euler on uniform steps) it is
 the oracle; for the released loop that is torchdiffeq around the plain model.

@@ -47,7 +47,7 @@ def test_steps_too_short_for_float32_still_fall(name, mu, alpha, beta):
     assert_sigmas(sigmas, 1000)
 
 
-def test_equal_neighbours_are_moved_by_the_least_possible():
+def test_equal_neighbors_are_moved_by_the_least_possible():
     flat = Schedule(lambda done: torch.where(done < 0.9, 1.0, 1 - done))
     sigmas = flat(10)
     below_one = 2.0**-24  # the distance of float32 numbers just below 1
@@ -107,7 +107,7 @@ def test_sigmoid_is_the_integral_of_its_profile(mu, alpha, beta, steps):
 
 @given(st.floats(0, 1), st.floats(0.1, 50), st.floats(0.1, 50), steps)
 @settings(max_examples=40, deadline=None)
-def test_sigmoid_map_is_the_normalised_logistic(mu, alpha, beta, steps):
+def test_sigmoid_map_is_the_normalized_logistic(mu, alpha, beta, steps):
     def g(u):
         return logistic((alpha if u < mu else beta) * (u - mu))
 

@@ -205,7 +205,7 @@ def pieces(family="gemma"):
     return train_pieces(family, (" ".join(WORDS[i] for i in row) for row in pick), 300)
 
 
-def randomised(kind, config):
+def randomized(kind, config):
     """A model of transformers whose every weight matters."""
     torch.manual_seed(3)
     model = kind(config)
@@ -219,7 +219,7 @@ def gemma():
     """transformers' GemmaModel with random weights."""
     from transformers import GemmaConfig, GemmaModel
 
-    return randomised(GemmaModel, GemmaConfig(**GEMMA_SIZES, attn_implementation="eager"))
+    return randomized(GemmaModel, GemmaConfig(**GEMMA_SIZES, attn_implementation="eager"))
 
 
 @functools.cache
@@ -227,7 +227,7 @@ def llama():
     """transformers' LlamaModel with random weights."""
     from transformers import LlamaConfig, LlamaModel
 
-    return randomised(LlamaModel, LlamaConfig(**LLAMA_SIZES, attn_implementation="eager"))
+    return randomized(LlamaModel, LlamaConfig(**LLAMA_SIZES, attn_implementation="eager"))
 
 
 @functools.cache
@@ -235,7 +235,7 @@ def t5():
     """transformers' T5EncoderModel with random weights."""
     from transformers import T5Config, T5EncoderModel
 
-    return randomised(T5EncoderModel, T5Config(**T5_SIZES))
+    return randomized(T5EncoderModel, T5Config(**T5_SIZES))
 
 
 @dataclasses.dataclass(frozen=True)

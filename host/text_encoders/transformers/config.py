@@ -12,26 +12,26 @@ from transformers import (
     PretrainedConfig,
 )
 
-from ....lumina.prompts.rules import HIDDEN_STATE, MAX_TOKENS, Rules
+from ....lumina.prompts.formats import HIDDEN_STATE, MAX_TOKENS, PromptFormat
 
 NAME = "transformers_model"  # of the encoder inside a CLIP
 # Not about the network: whose code to run, and how to store and compute, which the host decides.
 _NOT_SIZES = {"auto_map", "dtype", "torch_dtype", "attn_implementation", "_attn_implementation"}
 _NOT_SIZES |= {"experts_implementation", "_experts_implementation"}
 
-Stated = Mapping[str, object]
+ConfigJson = Mapping[str, object]
 
 
-def read_config(stated: Stated, *, source: str = "config.json") -> PretrainedConfig:
+def read_config(config_json: ConfigJson, *, source: str = "config.json") -> PretrainedConfig:
     """The text part of a parsed config.json; of an encoder-decoder all of it.
 
     Raises ValueError for a model that the installed transformers does not have built in, or that
     it would read wrongly.
     """
-    _check_built_in(stated, source)
-    kind = stated["model_type"]
+    _check_built_in(config_json, source)
+    kind = config_json["model_type"]
     try:
-        config = AutoConfig.for_model(**_sizes(stated))
+        config = AutoConfig.for_model(**_sizes(config_json))
         config = config if config.is_encoder_decoder else config.get_text_config()
     except Exception as error:  # each model checks its own sizes, by errors of all kinds
         raise ValueError(
@@ -40,7 +40,7 @@ def read_config(stated: Stated, *, source: str = "config.json") -> PretrainedCon
         ) from error
     known = inspect.signature(type(config)).parameters
     is_older = "rope_theta" in known and "rope_parameters" not in known
-    if is_older and any("rope_parameters" in part for part in _parts(stated)):
+    if is_older and any("rope_parameters" in part for part in _parts(config_json)):
         raise ValueError(
             f"{source} was written by a newer transformers: {transformers.__version__}, which is "
             'installed, does not know its "rope_parameters" and would give wrong features. '
@@ -50,14 +50,14 @@ def read_config(stated: Stated, *, source: str = "config.json") -> PretrainedCon
     return config
 
 
-def _check_built_in(stated: Stated, source: str) -> None:
-    kind = stated.get("model_type")
+def _check_built_in(config_json: ConfigJson, source: str) -> None:
+    kind = config_json.get("model_type")
     if not isinstance(kind, str):
         raise ValueError(
             f'{source} does not say which model it is of: it has no "model_type". Use the '
             "config.json that came with the weights."
         )
-    if kind not in CONFIG_MAPPING and "auto_map" in stated:
+    if kind not in CONFIG_MAPPING and "auto_map" in config_json:
         raise ValueError(
             f'{source} is of a "{kind}" model, which runs Python code from its own folder '
             '("auto_map"). Such code is never run here. Use a model that transformers has built '
@@ -68,25 +68,25 @@ def _check_built_in(stated: Stated, source: str) -> None:
             f'{source} is of a "{kind}" model, which transformers {transformers.__version__} does '
             "not have. If the model is newer than that, update it: pip install -U transformers."
         )
-    quantised = stated.get("quantization_config")
-    if isinstance(quantised, Mapping):
+    quantized = config_json.get("quantization_config")
+    if isinstance(quantized, Mapping):
         raise ValueError(
-            f'{source} is of a model quantised by "{quantised.get("quant_method")}", which ComfyUI '
-            "does not read. Use the full weights, or a file quantised for ComfyUI."
+            f'{source} is of a model quantized by "{quantized.get("quant_method")}", which ComfyUI '
+            "does not read. Use the full weights, or a file quantized for ComfyUI."
         )
 
 
-def _sizes(stated: Stated) -> dict[str, object]:
+def _sizes(config_json: ConfigJson) -> dict[str, object]:
     return {
         key: _sizes(value) if isinstance(value, Mapping) else value
-        for key, value in stated.items()
+        for key, value in config_json.items()
         if key not in _NOT_SIZES
     }
 
 
-def _parts(stated: Stated) -> Iterator[Stated]:
-    yield stated
-    for value in stated.values():
+def _parts(config_json: ConfigJson) -> Iterator[ConfigJson]:
+    yield config_json
+    for value in config_json.values():
         if isinstance(value, Mapping):
             yield from _parts(value)
 
@@ -96,23 +96,25 @@ def _in_short(error: Exception) -> str:
     return textwrap.shorten(str(error), 300) or type(error).__name__
 
 
-def rules(config: PretrainedConfig, whole: Callable[[str], list[int]] | None) -> Rules:
+def prompt_format(
+    config: PretrainedConfig, with_special_tokens: Callable[[str], list[int]] | None
+) -> PromptFormat:
     """How the model's own tokenizer reads a prompt, and which hidden state its features are.
 
-    whole: tokens of a text with all that this tokenizer puts around it. None if it does not say,
+    with_special_tokens: as a `Tokenizer` of `prompts.vocabulary` has it. None if it cannot tell,
     as a bare vocabulary: then a language model gets its begin token, an encoder its end token.
     """
     is_encoder = config.is_encoder_decoder or type(config) in MODEL_FOR_MASKED_LM_MAPPING
     own_pad, own_begin, *ends = _special_tokens(config)
-    if whole is None:
+    if with_special_tokens is None:
         begin = None if is_encoder else own_begin
         end = next(iter(ends), None) if is_encoder else None
     else:
-        begin, end = _around(whole)
+        begin, end = _around(with_special_tokens)
     # Hidden from the model wherever it stands, so a token that no text has, nor a chat's template:
     # Qwen's config says none, but its begin token, which is not put before a text, is for this.
     unread = [own_pad, own_begin, *ends, config.vocab_size - 1, 0]
-    return Rules(
+    return PromptFormat(
         name=NAME,
         begin=begin,
         end=end if end is not None else next(iter(ends), None),
@@ -135,9 +137,9 @@ def _special_tokens(config: PretrainedConfig) -> list[int | None]:
     return [*(token if token in known else None for token in (pad, begin)), *ends]
 
 
-def _around(whole: Callable[[str], list[int]]) -> tuple[int | None, int | None]:
+def _around(with_special_tokens: Callable[[str], list[int]]) -> tuple[int | None, int | None]:
     """The tokens before and after any text, None for none."""
-    nothing, letter = whole(""), whole("a")
+    nothing, letter = with_special_tokens(""), with_special_tokens("a")
     begin = nothing[0] if nothing and letter[0] == nothing[0] else None
     rest = nothing if begin is None else nothing[1:]
     return begin, rest[-1] if rest and letter[-1] == rest[-1] else None

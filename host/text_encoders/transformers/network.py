@@ -13,25 +13,25 @@ from torch.func import functional_call
 
 from ..networks import as_host_expects
 from .build import build, weighted_layers
-from .config import Stated, read_config
+from .config import ConfigJson, read_config
 
 
 class HostTransformers(nn.Module):
     """A text model of transformers in the form that the host's SDClipModel drives.
 
-    stated: a parsed config.json. dtype: of matrices. Vectors, such as those of norms, are small
-    and kept in float32.
+    config_json: parsed. dtype: of matrices. Vectors, such as those of norms, are small and kept in
+    float32.
     """
 
     def __init__(
         self,
-        stated: Stated,
+        config_json: ConfigJson,
         dtype: torch.dtype | None,
         device: torch.device | None,
         operations: type,
     ) -> None:
         super().__init__()
-        network = build(read_config(stated)).network
+        network = build(read_config(config_json)).network
         embedding = network.get_input_embeddings()
         self.model = nn.Module()
         for name, layer in list(weighted_layers(network)):

@@ -94,7 +94,7 @@ class TextModel:
                 )
 
     def _scales(self, tensors: Mapping[str, Tensor], prefix: str, source: str) -> dict[str, Tensor]:
-        """Of tensors that the network does not ask for, those of layers the host quantised."""
+        """Of tensors that the network does not ask for, those of layers the host quantized."""
         layers = dict(self.network.named_modules())
         computed = {name for name, _ in self.network.named_buffers()}
         scales = {}
@@ -106,16 +106,16 @@ class TextModel:
             is_marked = name in _SCALES and f"{layer}.comfy_quant" in tensors
             # Older files carry the mark in their metadata, which a header's tensors are without.
             is_marked |= name in _OLD_SCALES and tensor.is_meta
-            if not is_marked or not self._may_be_quantised(layers.get(layer)):
+            if not is_marked or not self._may_be_quantized(layers.get(layer)):
                 raise ValueError(
                     f'{source} has "{prefix}{key}", which is no part of the "{self.kind}" model '
                     "that its config.json describes. Choose the config.json of the same model; if "
-                    "the weights are quantised, a file in one of ComfyUI's formats."
+                    "the weights are quantized, a file in one of ComfyUI's formats."
                 )
             scales[key] = tensor
         return scales
 
-    def _may_be_quantised(self, layer: nn.Module | None) -> bool:
+    def _may_be_quantized(self, layer: nn.Module | None) -> bool:
         is_plain = type(layer) in (nn.Linear, nn.Embedding)
         return is_plain or layer is self.network.get_input_embeddings()
 

@@ -40,7 +40,7 @@ _OTHER_FORMATS = {
 
 
 @dataclass(frozen=True)
-class Parts:
+class EncoderFiles:
     """What of a folder makes up the text encoder. metadata: what its JSON files say, as text."""
 
     weights: list[Path]
@@ -48,7 +48,7 @@ class Parts:
     metadata: dict[str, str]
 
 
-def find_parts(folder: Path) -> Parts:
+def find_parts(folder: Path) -> EncoderFiles:
     """The files that matter of a Hugging Face folder, or of the diffusers pipeline in it.
 
     Of the weights only headers are read. Raises FileNotFoundError for what is missing, ValueError
@@ -65,7 +65,7 @@ def find_parts(folder: Path) -> Parts:
     settings = tokenizer.parent / "tokenizer_config.json"
     if settings.is_file():
         metadata["tokenizer_config"] = _tokenizer_settings(settings)
-    return Parts(weights, tokenizer, metadata)
+    return EncoderFiles(weights, tokenizer, metadata)
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .folders import TOKENIZERS, Parts
+from .folders import TOKENIZERS, EncoderFiles
 from .streams import FLOATS, TYPE_NAMES, Entry, Shard, bytes_as_shard, open_shard
 
 _EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "shared.weight")
@@ -36,12 +36,12 @@ class Plan:
 # --- the packed file
 
 
-def _plan(parts: Parts, dtype: torch.dtype | None, progress: Progress) -> Plan:
+def _plan(parts: EncoderFiles, dtype: torch.dtype | None, progress: Progress) -> Plan:
     config = json.loads(parts.metadata["config"])
     if dtype is not None and "quantization_config" in config:
         raise ValueError(
-            f"The model in {parts.weights[0].parent.name} is quantised already, and another type "
-            "would undo that wrongly. Keep its types, or take the model that is not quantised."
+            f"The model in {parts.weights[0].parent.name} is quantized already, and another type "
+            "would undo that wrongly. Keep its types, or take the model that is not quantized."
         )
     tokenizer = bytes_as_shard(TOKENIZERS[parts.tokenizer.name], parts.tokenizer.read_bytes())
     shards = [*map(open_shard, parts.weights), tokenizer]

@@ -11,11 +11,11 @@ def evaluate():
 
 
 class Painter:
-    """Stands where the model stands: draws each caption's scene, or with the colours changed."""
+    """Stands where the model stands: draws each caption's scene, or with the colors changed."""
 
-    def __init__(self, evaluate, wanted, colour=None):
+    def __init__(self, evaluate, wanted, color=None):
         self.scenes = {evaluate.main_caption(scene): scene for scene in wanted}
-        self.colour = colour
+        self.color = color
 
     def draw(self, captions, *, seed, **settings):
         scenes = importlib.import_module("demo.scenes.drawing")
@@ -23,9 +23,9 @@ class Painter:
 
     def _scene(self, scenes, caption):
         wanted = self.scenes[caption]
-        if self.colour is None:
+        if self.color is None:
             return wanted
-        things = [scenes.Thing(t.shape, self.colour, t.place) for t in wanted.things]
+        things = [scenes.Thing(t.shape, self.color, t.place) for t in wanted.things]
         return scenes.Scene(wanted.background, tuple(things))
 
 
@@ -35,9 +35,9 @@ def test_perfect_pictures_score_everything(evaluate):
     assert (share.pictures, share.right, share.exact, share.in_place) == (10, 70, 10, 10)
 
 
-def test_wrong_colours_cost_one_attribute_a_thing(evaluate):
-    wanted = [s for s in evaluate.held_out_scenes(30, 1, seed=2) if s.things[0].colour != "red"]
-    share = evaluate.evaluate(Painter(evaluate, wanted, colour="red"), wanted)
+def test_wrong_colors_cost_one_attribute_a_thing(evaluate):
+    wanted = [s for s in evaluate.held_out_scenes(30, 1, seed=2) if s.things[0].color != "red"]
+    share = evaluate.evaluate(Painter(evaluate, wanted, color="red"), wanted)
     assert share.attributes - share.right == len(wanted) and share.exact == 0
 
 

@@ -90,11 +90,11 @@ def test_plot_says_what_it_shows(plots, name, words, tmp_path):
     assert "fill: #ffffff" in text  # a background of its own, also on a dark page
 
 
-def points(axes, colour):
+def points(axes, color):
     return {
         (float(x), float(y))
         for line in axes.lines
-        if line.get_color() == colour
+        if line.get_color() == color
         for x, y in line.get_xydata()
     }
 

@@ -41,7 +41,7 @@ def test_every_phrasing_names_everything_in_the_scene() -> None:
         words = drawing.caption(scene, rng)
         assert f"{scene.background} background" in words
         for thing in scene.things:
-            assert f"{thing.colour} {thing.shape}" in words
+            assert f"{thing.color} {thing.shape}" in words
             assert thing.place in words
 
 
@@ -60,7 +60,7 @@ def test_things_share_neither_place_nor_kind() -> None:
     for _ in range(500):
         one, other = drawing.sample_scene(rng, things=2).things
         assert one.place != other.place
-        assert (one.shape, one.colour) != (other.shape, other.colour)
+        assert (one.shape, one.color) != (other.shape, other.color)
 
 
 @pytest.mark.parametrize("things", [1, 2])
@@ -111,10 +111,8 @@ class Scripted(random.Random):
 def test_the_largest_things_at_their_nearest_never_touch(shapes: tuple[str, str]) -> None:
     inward, largest = drawing.JITTER, drawing.RADIUS[1]
     pair = tuple(
-        drawing.Thing(shape, colour, place)
-        for shape, colour, place in zip(
-            shapes, ("red", "blue"), ("top left", "center"), strict=True
-        )
+        drawing.Thing(shape, color, place)
+        for shape, color, place in zip(shapes, ("red", "blue"), ("top left", "center"), strict=True)
     )
     rng = Scripted([inward, inward, largest, -inward, -inward, largest])
     picture = drawing.draw(drawing.Scene("black", pair), 512, rng)
@@ -137,10 +135,10 @@ def test_reading_is_right_on_drawn_scenes(size_px: int, blur_px: float, noise: f
 
 
 @pytest.mark.parametrize("shape", drawing.SHAPES)
-def test_every_shape_is_read_in_every_colour_and_on_every_background(shape: str) -> None:
+def test_every_shape_is_read_in_every_color_and_on_every_background(shape: str) -> None:
     for background in drawing.BACKGROUNDS:
-        for colour in drawing.COLOURS:
-            scene = drawing.Scene(background, (drawing.Thing(shape, colour, "bottom left"),))
+        for color in drawing.COLORS:
+            scene = drawing.Scene(background, (drawing.Thing(shape, color, "bottom left"),))
             assert reading.exact(scene, reading.read(drawing.draw(scene, 64)))
 
 
@@ -157,7 +155,7 @@ def test_pure_noise_is_never_the_scene_asked_for() -> None:
 
 def test_a_blob_is_read_as_unclear() -> None:
     picture = np.zeros((128, 128, 3), np.uint8)
-    picture[60:68, 20:108] = drawing.COLOURS["red"]
+    picture[60:68, 20:108] = drawing.COLORS["red"]
     (bar,) = reading.read(picture).things
     assert bar == drawing.Thing(reading.UNCLEAR, "red", "center")
 
@@ -166,9 +164,9 @@ def test_a_blob_is_read_as_unclear() -> None:
     ("change", "lost"),
     [
         ({"shape": "star"}, 1),
-        ({"colour": "pink"}, 1),
+        ({"color": "pink"}, 1),
         ({"place": "center"}, 1),
-        ({"shape": "ring", "colour": "cyan", "place": "top right"}, 3),
+        ({"shape": "ring", "color": "cyan", "place": "top right"}, 3),
     ],
 )
 def test_score_loses_one_for_each_wrong_attribute(change: dict[str, str], lost: int) -> None:
@@ -183,7 +181,7 @@ def test_score_matches_things_in_the_best_way_and_not_twice() -> None:
     assert reading.score(PAIR, swapped) == (7, 7)
     only_one = reading.Reading("black", (RED_CIRCLE,))
     assert reading.score(PAIR, only_one) == (3, 7)
-    crossed = (replace(RED_CIRCLE, colour="blue"), replace(BLUE_SQUARE, colour="red"))
+    crossed = (replace(RED_CIRCLE, color="blue"), replace(BLUE_SQUARE, color="red"))
     assert reading.score(PAIR, reading.Reading("white", crossed)) == (5, 7)
 
 
@@ -202,7 +200,7 @@ def test_a_thing_of_another_shape_is_in_place_and_one_elsewhere_is_not() -> None
     for thing, expected in [
         (replace(RED_CIRCLE, shape=reading.UNCLEAR), True),
         (replace(RED_CIRCLE, place="center"), False),
-        (replace(RED_CIRCLE, colour="blue"), False),
+        (replace(RED_CIRCLE, color="blue"), False),
     ]:
         assert reading.in_place(alone, reading.Reading("white", (thing,))) is expected
     assert not reading.in_place(alone, reading.Reading("white", (RED_CIRCLE, RED_CIRCLE)))

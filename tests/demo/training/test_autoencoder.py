@@ -37,7 +37,7 @@ def test_a_step_trains_both_halves(small, tmp_path):
 
 def test_decoder_only_keeps_the_latents(small, tmp_path):
     kept = Autoencoder()
-    train_autoencoder.initialise(kept)
+    train_autoencoder.initialize(kept)
     before = copy.deepcopy(kept)
     training = Training(small, tmp_path / "decoder.pt", keeping=kept)
     training._train_step(0.1)
@@ -50,17 +50,17 @@ def test_decoder_only_keeps_the_latents(small, tmp_path):
 
 def test_saved_file_rounds_trip_within_half_precision(tmp_path):
     saved = Autoencoder()
-    train_autoencoder.initialise(saved)
+    train_autoencoder.initialize(saved)
     autoencoder.save(saved, tmp_path / "vae.safetensors")
     loaded, pictures = autoencoder.load(tmp_path / "vae.safetensors"), torch.rand(1, 3, 16, 16)
     expected = saved.encode(pictures)
     assert (loaded.encode(pictures) - expected).abs().max() < 0.01 * expected.abs().max()
 
 
-def test_latents_are_normalised():
+def test_latents_are_normalized():
     model = Autoencoder()
-    train_autoencoder.initialise(model)
+    train_autoencoder.initialize(model)
     pictures = torch.rand(4, 3, 32, 32)
-    train_autoencoder.normalise_latents(model, pictures)
+    train_autoencoder.normalize_latents(model, pictures)
     latents = model.encode(pictures)
     assert latents.mean().abs() < 1e-4 and (latents.std() - 1).abs() < 1e-4

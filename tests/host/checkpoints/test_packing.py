@@ -149,7 +149,7 @@ def test_other_file_of_that_name_is_an_error_unless_allowed(host, folder, encode
     assert_close(encode(file.name, "a dog"), encode("gemma-2b", "a dog"), rtol=0, atol=0)
 
 
-def test_cancelling_leaves_nothing(node, folder, encoders, monkeypatch):
+def test_canceling_leaves_nothing(node, folder, encoders, monkeypatch):
     import comfy.model_management as management
     from comfy.utils import ProgressBar
 

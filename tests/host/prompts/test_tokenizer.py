@@ -99,11 +99,11 @@ def as_json(family, pieces=None):
 def tokenizer(family, form="spiece_model"):
     from lumina_next.host.prompts.tokenizer import HostTokenizer
     from lumina_next.host.prompts.vocabulary import FORMS
-    from lumina_next.lumina.prompts.rules import RULES
+    from lumina_next.lumina.prompts.formats import PROMPT_FORMATS
 
     model = vocabulary(family)
     model = model if form == "spiece_model" else as_json(family, model)
-    data = {"tokens": FORMS[form](model), "rules": RULES[family], "width": 4}
+    data = {"tokenizer": FORMS[form](model), "prompt_format": PROMPT_FORMATS[family], "width": 4}
     directory = str(embeddings())
     return HostTokenizer(embedding_directory=directory, tokenizer_data=data)
 
@@ -157,9 +157,9 @@ def test_tokens_are_those_of_sentencepiece(family, text):
 
 @functools.cache
 def json_tokens(family):
-    from lumina_next.host.prompts.vocabulary import JsonTokens
+    from lumina_next.host.prompts.vocabulary import JsonTokenizer
 
-    return JsonTokens(original(family).backend_tokenizer.to_str().encode())
+    return JsonTokenizer(original(family).backend_tokenizer.to_str().encode())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

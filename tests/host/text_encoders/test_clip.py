@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from lumina_next.lumina.prompts import rules
+from lumina_next.lumina.prompts import formats
 from lumina_next.tests.support import tiny
 
 FAMILIES = tiny.TEXT_FAMILIES
@@ -169,7 +169,7 @@ def test_first_version_of_t5_has_no_gate(load, encoders):
     from transformers import T5Config, T5EncoderModel
 
     sizes = tiny.T5_SIZES | {"feed_forward_proj": "relu", "d_kv": 6}
-    model = tiny.randomised(T5EncoderModel, T5Config(**sizes))
+    model = tiny.randomized(T5EncoderModel, T5Config(**sizes))
     folder = encoders / "t5-first-version"
     model.save_pretrained(folder)
     (folder / "spiece.model").write_bytes(tiny.pieces("t5"))
@@ -483,7 +483,7 @@ def test_misshapen_weight_is_named(load, encoders, gemma):
         load("mixed.safetensors")
 
 
-@pytest.mark.parametrize("limit", [rules.MAX_TOKENS])
+@pytest.mark.parametrize("limit", [formats.MAX_TOKENS])
 def test_very_long_prompt_takes_no_time(load, limit):
     clip, begin = load("gemma.safetensors"), time.process_time()
     (tokens,) = clip.tokenize(" ".join(["cat"] * 10_000)).values()

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from lumina_next.lumina.prompts.enhancing import few_shot
-from lumina_next.lumina.prompts.rules import MAX_TOKENS
+from lumina_next.lumina.prompts.formats import MAX_TOKENS
 from lumina_next.tests.support import tiny
 
 TOKENS = 40
@@ -38,7 +38,7 @@ def author(family):
     from transformers import AutoModelForCausalLM
 
     config = tiny.TEXT_FAMILIES[family].model().config
-    model = tiny.randomised(AutoModelForCausalLM.from_config, config)
+    model = tiny.randomized(AutoModelForCausalLM.from_config, config)
     for name, weight in model.named_parameters():
         if "norm" in name and family == "llama":
             weight += 1
@@ -237,7 +237,7 @@ def test_progress_runs_from_the_first_token_to_the_last(load):
     assert steps[0] == 1 and steps[-1] == len(ids) and steps == sorted(set(steps))
 
 
-def test_cancelling_stops_within_a_token(load):
+def test_canceling_stops_within_a_token(load):
     import comfy.model_management
 
     clip, runs = load(), []

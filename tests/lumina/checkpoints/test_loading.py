@@ -112,7 +112,7 @@ STALE = {
     "attention_norm": "attn_norm",
     "attention_y_norm": "norm1_context",
     "feed_forward.w": "feed_forward.linear_",
-}  # the rest is spelt as released
+}  # the rest is spelled as released
 
 
 def test_names_of_the_stale_conversion_script_are_understood(weights):
@@ -221,7 +221,7 @@ def released_table(kv):
     "kv, config, parameters",
     [(576, NEXT_DIT_2B_GQA, 1_627_386_400), (2304, NEXT_DIT_2B, 1_988_524_576)],
 )
-def test_released_files_are_recognised(kv, config, parameters):
+def test_released_files_are_recognized(kv, config, parameters):
     table = released_table(kv)
     assert len(table) == 567
     assert sum(tensor.numel() for tensor in table.values()) == parameters
@@ -353,10 +353,10 @@ def test_older_relatives_that_share_most_names_are_told_apart(weights):
             key_names.to_native(weights | {key: torch.ones(1)})
 
 
-# --- quantised files
+# --- quantized files
 
 
-def quantised(weights):
+def quantized(weights):
     """A diffusers-style key scaled in 8 bits, in the older and the newer manner."""
     weights = dict(weights)
     for i, scale in enumerate(["scale_weight", "weight_scale"]):
@@ -369,7 +369,7 @@ def quantised(weights):
 
 
 def test_scales_follow_their_weight_and_are_no_unknown_keys(weights):
-    native = key_names.to_native(quantised(weights))
+    native = key_names.to_native(quantized(weights))
     assert native.keys() - weights.keys() == {
         "layers.0.attention.wk.scale_weight",
         "layers.1.attention.wk.weight_scale",
@@ -386,8 +386,8 @@ def test_scale_of_an_unknown_module_is_named(weights):
 
 
 def test_plain_loading_refuses_what_torch_cannot_compute(weights):
-    with pytest.raises(ValueError, match="is quantised"):
-        loading.load_next_dit(quantised(weights))
+    with pytest.raises(ValueError, match="is quantized"):
+        loading.load_next_dit(quantized(weights))
     eight_bit = {key: tensor.to(torch.float8_e4m3fn) for key, tensor in weights.items()}
     with pytest.raises(ValueError, match=r"float8_e4m3fn.*pass the dtype"):
         loading.load_next_dit(eight_bit)
@@ -457,9 +457,9 @@ def test_model_parallel_parts_are_joined(tmp_path):
     assert_close(key_names.to_file_keys(model.state_dict()), weights, rtol=0, atol=0)
 
 
-def test_model_parallel_parts_with_normalised_queries_are_refused(weights):
+def test_model_parallel_parts_with_normalized_queries_are_refused(weights):
     parts = [as_rank(weights, rank) for rank in (0, 1)]
-    with pytest.raises(ValueError, match="^c.00-of-02.pth is one of 2.*normalises.*00-of-01"):
+    with pytest.raises(ValueError, match="^c.00-of-02.pth is one of 2.*normalizes.*00-of-01"):
         shards.merge(parts, "c.00-of-02.pth")
 
 

@@ -17,7 +17,7 @@ from lumina_next.lumina.rope import rotation
 CONFIG = NextDiTConfig(dim=48, layers=2, heads=4, kv_heads=2, caption_dim=20, ffn_dim=64)
 
 
-def randomised(module):
+def randomized(module):
     """Every weight random, gates and modulations too, so that no part can hide behind a zero."""
     generator = torch.Generator().manual_seed(0)
     for parameter in module.parameters():
@@ -38,7 +38,7 @@ def diffusers_model(kv_heads=2, qk_norm=True):
         qk_norm=qk_norm,
         cross_attention_dim=20,
     )
-    randomised(model)
+    randomized(model)
     for layer in model.layers:  # a converted checkpoint holds the same queries twice
         layer.attn2.to_q.load_state_dict(layer.attn1.to_q.state_dict())
         if qk_norm:
@@ -124,7 +124,7 @@ def test_feed_forward_is_diffusers():
 
 
 def test_padding_a_caption_changes_nothing():
-    model = randomised(NextDiT(CONFIG))
+    model = randomized(NextDiT(CONFIG))
     x, t, caption, _ = inputs()
     padded = torch.cat([caption, torch.full((2, 5, 20), 50.0)], dim=1)
     mask = torch.tensor([[1] * 7 + [0] * 5] * 2)
@@ -132,14 +132,14 @@ def test_padding_a_caption_changes_nothing():
 
 
 def test_pictures_of_a_batch_do_not_see_each_other():
-    model = randomised(NextDiT(CONFIG))
+    model = randomized(NextDiT(CONFIG))
     x, t, caption, mask = inputs(batch=3, padding=2)
     alone = [model(*(v[i : i + 1] for v in (x, t, caption, mask))) for i in range(3)]
     torch.testing.assert_close(model(x, t, caption, mask), torch.cat(alone))
 
 
 def test_forward_leaves_no_trace():
-    model = randomised(NextDiT(CONFIG))
+    model = randomized(NextDiT(CONFIG))
     arguments = inputs()
     frequency = rotation.frequencies(12, linear=2.0)
     scaled = ForwardOptions(rotation.rotation_table(3, 3, frequency, frequency), 0.1)
@@ -187,7 +187,7 @@ def test_layers_come_from_the_given_namespace():
 
 
 def test_bfloat16_stays_close_to_float32():
-    model = randomised(NextDiT(CONFIG))
+    model = randomized(NextDiT(CONFIG))
     x, t, caption, mask = inputs()
     expected = model(x, t, caption, mask)
     found = model.bfloat16()(x.bfloat16(), t, caption.bfloat16(), mask).float()

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumina_next.lumina.options.guidance import on_channels, renormalised, rescaled
+from lumina_next.lumina.options.guidance import on_channels, renormalized, rescaled
 
 
 def velocities(batch=3):
@@ -25,7 +25,7 @@ def test_channels_beyond_the_count_are_the_conditional():
 @settings(max_examples=20, deadline=None)
 def test_renorm_bounds_the_length_and_keeps_the_direction(limit):
     guided, conditional = velocities()
-    found = renormalised(guided, conditional, limit)
+    found = renormalized(guided, conditional, limit)
     longest = limit * length(conditional)
     torch.testing.assert_close(length(found), torch.minimum(length(guided), longest))
     direction = (found * guided).flatten(1).sum(1) / (length(found) * length(guided))
@@ -41,12 +41,12 @@ def test_rescale_brings_back_the_spread():
 
 def test_pictures_of_a_batch_do_not_see_each_other():
     guided, conditional = velocities()
-    for rule in (renormalised, rescaled):
+    for rule in (renormalized, rescaled):
         alone = [rule(guided[i : i + 1], conditional[i : i + 1], 0.7) for i in range(3)]
         torch.testing.assert_close(rule(guided, conditional, 0.7), torch.cat(alone))
 
 
 def test_no_guidance_at_all_stays_finite():
     zeros = torch.zeros(2, 4, 3, 3)
-    assert renormalised(zeros, zeros, 1.0).eq(0).all()
+    assert renormalized(zeros, zeros, 1.0).eq(0).all()
     assert rescaled(zeros, zeros, 1.0).eq(0).all()

@@ -389,7 +389,7 @@ def test_unknown_key_is_named() -> None:
         to_native(weights)
 
 
-def test_scale_beside_a_quantised_weight_is_kept() -> None:
+def test_scale_beside_a_quantized_weight_is_kept() -> None:
     weights = tiny_file() | {"model.layers.0.mlp.up_proj.weight_scale": torch.ones(1)}
     assert "layers.0.mlp.up_proj.weight_scale" in to_native(weights)
 

@@ -28,7 +28,7 @@ from lumina_next.lumina.text_encoders.generation import (
     Sampling,
     candidates,
     next_token,
-    penalised,
+    penalized,
     stop_tokens,
     write,
 )
@@ -80,7 +80,7 @@ def test_likeliest_tokens_are_those_of_transformers(family: str, prompt: str) ->
 
 
 @pytest.mark.parametrize("penalty", [0.7, 1.3])
-def test_penalised_likeliest_tokens_are_those_of_transformers(penalty: float) -> None:
+def test_penalized_likeliest_tokens_are_those_of_transformers(penalty: float) -> None:
     theirs = author()
     # From the begin token alone, since their penalty reads the prompt as well.
     whole = theirs.generate(
@@ -164,7 +164,7 @@ def their_odds(logits: torch.Tensor, said: list[int], sampling: Sampling) -> tor
 
 
 def our_odds(logits: torch.Tensor, said: list[int], sampling: Sampling) -> torch.Tensor:
-    tokens, odds = candidates(penalised(logits, said, sampling) / sampling.temperature, sampling)
+    tokens, odds = candidates(penalized(logits, said, sampling) / sampling.temperature, sampling)
     return torch.zeros(len(logits)).index_copy(0, tokens, odds.float())
 
 
@@ -207,7 +207,7 @@ def test_equally_likely_tokens_all_stay() -> None:
 def test_presence_penalty_is_subtracted_once() -> None:
     logits = torch.tensor([4.0, -4.0, 1.0])
     sampling = Sampling(repetition_penalty=2, presence_penalty=0.5)
-    assert_close(penalised(logits, [0, 1, 0, 0], sampling), torch.tensor([1.5, -8.5, 1.0]))
+    assert_close(penalized(logits, [0, 1, 0, 0], sampling), torch.tensor([1.5, -8.5, 1.0]))
     assert_close(logits, torch.tensor([4.0, -4.0, 1.0]))
 
 

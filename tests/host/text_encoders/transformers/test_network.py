@@ -122,8 +122,8 @@ def rounded(model, dtype):
 def native(kind, weights, source="encoder.safetensors"):
     from lumina_next.host.text_encoders.transformers import build, config
 
-    stated = FAMILIES[kind] if isinstance(kind, str) else kind
-    return build.build(config.read_config(stated)).to_native(weights, source=source)
+    config_json = FAMILIES[kind] if isinstance(kind, str) else kind
+    return build.build(config.read_config(config_json)).to_native(weights, source=source)
 
 
 def host_model(kind, weights, dtype=torch.float32):
@@ -132,8 +132,8 @@ def host_model(kind, weights, dtype=torch.float32):
 
     from lumina_next.host.text_encoders.transformers.network import HostTransformers
 
-    stated = FAMILIES[kind] if isinstance(kind, str) else kind
-    model = HostTransformers(stated, dtype, "cpu", comfy.ops.manual_cast)
+    config_json = FAMILIES[kind] if isinstance(kind, str) else kind
+    model = HostTransformers(config_json, dtype, "cpu", comfy.ops.manual_cast)
     missing, unexpected = model.model.load_state_dict(native(kind, weights))
     assert not missing and not unexpected
     return model.eval().requires_grad_(False)
@@ -313,11 +313,13 @@ def test_text_model_is_found_within_a_larger_one(prefix, beside):
 
 def test_picture_model_reads_text_as_the_whole_of_it_does():
     whole = {"text_config": {"model_type": "gemma3_text", **GEMMA_3}, "vision_config": PICTURES}
-    stated = {"model_type": "gemma3", "mm_tokens_per_image": 1, **whole}
+    config_json = {"model_type": "gemma3", "mm_tokens_per_image": 1, **whole}
     torch.manual_seed(1)
-    theirs = transformers.AutoModelForImageTextToText.from_config(AutoConfig.for_model(**stated))
+    theirs = transformers.AutoModelForImageTextToText.from_config(
+        AutoConfig.for_model(**config_json)
+    )
     randomize(theirs)
-    ours = host_model(stated, theirs.state_dict())
+    ours = host_model(config_json, theirs.state_dict())
     expected = theirs(TOKENS, attention_mask=ALL, output_hidden_states=True).hidden_states
     assert_close(host_state(ours), expected[-2])
 
@@ -397,7 +399,7 @@ REMOTE = {"auto_map": {"AutoModel": "modeling.Model"}}
 
 
 @pytest.mark.parametrize(
-    "stated, message",
+    "config_json, message",
     [
         ({}, 'has no "model_type"'),
         ({"model_type": "internlm2", **REMOTE}, "Python code from its own folder.*never run"),
@@ -412,30 +414,30 @@ REMOTE = {"auto_map": {"AutoModel": "modeling.Model"}}
         (FAMILIES["qwen2"] | {"quantization_config": {"quant_method": "gptq"}}, 'by "gptq"'),
     ],
 )
-def test_config_that_cannot_be_used_says_why(stated, message):
+def test_config_that_cannot_be_used_says_why(config_json, message):
     from lumina_next.host.text_encoders.transformers import build, config
 
     with pytest.raises(ValueError, match=message) as refusal:
-        build.build(config.read_config(stated, source="a/config.json"), source="a/config.json")
+        build.build(config.read_config(config_json, source="a/config.json"), source="a/config.json")
     assert "a/config.json" in str(refusal.value) and len(str(refusal.value)) < 500
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "gemma3_text", "mt5"])
 def test_code_and_dtype_of_a_config_are_left_alone(kind):
-    stated = FAMILIES[kind] | REMOTE | {"torch_dtype": "bfloat16", "dtype": "bfloat16"}
-    model = host_model(stated, oracle(kind).state_dict())
+    config_json = FAMILIES[kind] | REMOTE | {"torch_dtype": "bfloat16", "dtype": "bfloat16"}
+    model = host_model(config_json, oracle(kind).state_dict())
     assert_close(host_state(model), states(oracle(kind), ALL)[-2])
 
 
 def test_config_of_a_newer_version_is_read_right_or_refused():
     scaling = LLAMA_3_SCALING | {"rope_theta": 5e5}
-    stated = {"model_type": "llama", **SIZES, "rope_parameters": scaling}
+    config_json = {"model_type": "llama", **SIZES, "rope_parameters": scaling}
     if "rope_parameters" in inspect.signature(transformers.LlamaConfig).parameters:
-        model = host_model(stated, oracle("llama").state_dict())
+        model = host_model(config_json, oracle("llama").state_dict())
         assert_close(host_state(model), states(oracle("llama"), ALL)[-2])
     else:
         with pytest.raises(ValueError, match='"rope_parameters".*pip install -U transformers'):
-            host_model(stated, oracle("llama").state_dict())
+            host_model(config_json, oracle("llama").state_dict())
 
 
 # --- as CLIP
@@ -449,7 +451,7 @@ def tokens(template):
     """A tokenizer of whole words, with what the template puts around them."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    from lumina_next.host.prompts.vocabulary import JsonTokens
+    from lumina_next.host.prompts.vocabulary import JsonTokenizer
 
     words = sorted(set(tiny.WORDS))
     vocabulary = SPECIAL | {word: number for number, word in enumerate(words, start=4)}
@@ -458,7 +460,7 @@ def tokens(template):
     model.post_processor = processors.TemplateProcessing(
         single=template, special_tokens=list(SPECIAL.items())
     )
-    return JsonTokens(model.to_str().encode())
+    return JsonTokenizer(model.to_str().encode())
 
 
 def whole(template):
@@ -469,7 +471,7 @@ def rules(kind, template, **changes):
     from lumina_next.host.text_encoders.transformers import config
 
     parsed = config.read_config(FAMILIES[kind] | changes)
-    return config.rules(parsed, template and whole(template))
+    return config.prompt_format(parsed, template and whole(template))
 
 
 def load_clip(kind, weights=None):

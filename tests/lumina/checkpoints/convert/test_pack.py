@@ -278,10 +278,10 @@ def test_infinity_stays_infinity_in_float16(tmp_path, target):
     assert_packed(target, {"mask": weights["mask"].half()})
 
 
-def test_quantised_model_keeps_its_types(tmp_path, target):
+def test_quantized_model_keeps_its_types(tmp_path, target):
     config = CONFIG | {"quantization_config": {"quant_method": "gptq"}}
     folder = write_folder(tmp_path / "gptq", [WEIGHTS], config=config)
-    with pytest.raises(ValueError, match="gptq is quantised already"):
+    with pytest.raises(ValueError, match="gptq is quantized already"):
         pack(folder, target, "float16")
     assert pack(folder, target).is_new
 
@@ -290,7 +290,7 @@ def test_quantised_model_keeps_its_types(tmp_path, target):
 
 
 class Full(BaseException):
-    """Like ComfyUI's own for a user's cancelling, no Exception."""
+    """Like ComfyUI's own for a user's canceling, no Exception."""
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -11,7 +11,7 @@ HIDDEN_STATE = -2
 
 
 @dataclass(frozen=True)
-class Rules:
+class PromptFormat:
     """From a prompt to its features.
 
     name: of the encoder inside a CLIP, and before its weights in files that the host saves. begin,
@@ -39,8 +39,8 @@ class Rules:
         return {place: token for place, token in ends.items() if token is not None}
 
 
-RULES = {
-    "gemma": Rules(
+PROMPT_FORMATS = {
+    "gemma": PromptFormat(
         name="gemma_2b",
         begin=2,
         end=1,
@@ -50,7 +50,7 @@ RULES = {
         hidden_state=HIDDEN_STATE,
         published_as="google/gemma-2b",
     ),
-    "llama": Rules(
+    "llama": PromptFormat(
         name="llama_2",
         begin=1,
         end=2,
@@ -60,7 +60,7 @@ RULES = {
         hidden_state=-1,
         published_as="meta-llama/Llama-2-7b-hf",
     ),
-    "t5": Rules(
+    "t5": PromptFormat(
         name="t5",
         begin=None,
         end=1,
