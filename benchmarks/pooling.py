@@ -23,13 +23,13 @@ from demo.evaluation.evaluate import Share
 from demo.evaluation.generate import Demo
 from demo.evaluation.measure import Measure
 from demo.training.saving import write_json
+from lumina import rope
 from lumina.model.layers import scaled_dot_product_attention
 from lumina.model.next_dit import NextDiT
 from lumina.options.context_drop import Cells, ContextDrop
 from lumina.options.forward import ForwardOptions
 from lumina.options.run import RunSettings
 from lumina.options.step import Step
-from lumina.rope import rotation
 
 RESULTS = Path(__file__).parent / "results" / "pooling.json"
 STEPS, SCHEDULE = 12, "sigmoid"
@@ -50,8 +50,7 @@ class CellsInAttention(Cells):
             torch.stack([cell.mean() for cell in torch.arange(float(side)).split(self.factor)])
             for side in (self.height, self.width)
         )
-        frequency = rotation.frequencies(head_dim)
-        return rotation.rotation_table_at(rows, columns, frequency, frequency)
+        return rope.rotation_table((rows, columns), [rope.frequencies(head_dim)] * 2)
 
 
 class PooledBeforeRotation(RunSettings):
@@ -77,9 +76,9 @@ def pooling_attention(
     cells = options.cells
     # Only captions have a mask, since each is padded to the length of the longest.
     if isinstance(cells, CellsInAttention) and mask is None:
-        unturned = rotation.rotate(k.transpose(1, 2), options.rotation.transpose(-1, -2))
+        unturned = rope.rotate(k.transpose(1, 2), options.rotation.transpose(-1, -2))
         averaged = cells.averaged(unturned.transpose(1, 2))
-        k = rotation.rotate(averaged.transpose(1, 2), cells.rotation(q.shape[-1])).transpose(1, 2)
+        k = rope.rotate(averaged.transpose(1, 2), cells.rotation(q.shape[-1])).transpose(1, 2)
         v = cells.averaged(v)
     return scaled_dot_product_attention(q, k, v, mask=mask, scale=scale, options=options)
 

@@ -5,6 +5,10 @@ Lumina-Next, arXiv:2406.18583; the released sizes are those of Lumina-T2X's lumi
 
 from dataclasses import dataclass
 
+PATCH_SIZE = 2  # latents along a token's side in every Next-DiT; shapes tell only its area
+PX_PER_LATENT = 8  # of the VAEs of SD 1.5 and SDXL
+PX_PER_TOKEN = PATCH_SIZE * PX_PER_LATENT
+
 
 @dataclass(frozen=True)
 class NextDiTConfig:
@@ -21,7 +25,7 @@ class NextDiTConfig:
     ffn_dim: int
     qk_norm: bool = True
     in_channels: int = 4
-    patch_size: int = 2
+    patch_size: int = PATCH_SIZE
     learn_sigma: bool = True
     norm_eps: float = 1e-5
 

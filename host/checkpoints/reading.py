@@ -4,11 +4,6 @@ import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-import comfy.latent_formats
-import comfy.model_management
-import comfy.model_patcher
-import comfy.sd
-import comfy.supported_models_base
 import comfy.utils
 import safetensors
 import torch

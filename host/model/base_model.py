@@ -1,25 +1,18 @@
-"""Next-DiT as ComfyUI's BaseModel. The only file that knows both conventions.
-
-The host: sigma 1 noise, 0 picture; a flow model returns noise - picture. Lumina: t = 1 - sigma,
-velocity = picture - noise. Hence t = 1 - sigma and a sign; nothing else differs.
-"""
+"""Next-DiT as ComfyUI's BaseModel: what the host asks of a model before and beside running it."""
 
 import dataclasses
 from collections.abc import Mapping
 
 import comfy.conds
 import comfy.latent_formats
-import comfy.ldm.common_dit
 import comfy.model_base
-import comfy.model_prefetch
-import comfy.patcher_extension
 import comfy.supported_models_base
 import torch
 from torch import Tensor
 
 from ...lumina.checkpoints import key_names
 from ...lumina.config import NextDiTConfig
-from ...lumina.model import caption as model_caption
+from ...lumina.model.caption import padding_mask
 from ...lumina.options.step import Step
 from ..options.settings import IMAGE_MODEL, forward_options
 from .conditioning import PaddedSequence, caption_mask, check_caption, check_latent
@@ -81,7 +74,7 @@ class LuminaNext(comfy.model_base.BaseModel):
             c_crossattn,
             control,
             transformer_options,
-            attention_mask=model_caption.padding_mask(attention_mask),
+            attention_mask=padding_mask(attention_mask),
             options=HostForwardOptions.of(options),
             **kwargs,
         )

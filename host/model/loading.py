@@ -10,8 +10,6 @@ from pathlib import Path
 import comfy.latent_formats
 import comfy.model_management
 import comfy.model_patcher
-import comfy.sd
-import comfy.supported_models_base
 import comfy.utils
 import torch
 from comfy.cli_args import args

@@ -1,26 +1,26 @@
-"""Next-DiT on the host's layers, called the way the host calls its diffusion models."""
+"""Next-DiT on the host's layers, called the way the host calls its diffusion models.
+
+Here the two conventions meet. The host: sigma 1 noise, 0 picture; a flow model returns noise -
+picture. Lumina: t = 1 - sigma, velocity = picture - noise. Nothing else differs.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 
-import comfy.conds
-import comfy.latent_formats
 import comfy.ldm.common_dit
-import comfy.model_base
 import comfy.model_prefetch
 import comfy.patcher_extension
-import comfy.supported_models_base
 import torch
 from torch import Tensor
 
 from ...lumina.config import NextDiTConfig
 from ...lumina.model.next_dit import Block, NextDiT
 from .ops import CastingHeadGate, image_attention, rotate
-from .transformer_options import HostForwardOptions, patches
+from .transformer_options import HostForwardOptions, patched_attended, patches
 
 
 class HostNextDiT(NextDiT):
-    """Next-DiT on the host's layers, called the way the host calls its diffusion models."""
+    """What `LuminaNext` holds as its diffusion_model, open to other nodes' patches."""
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class HostNextDiT(NextDiT):
             NextDiTConfig(**sizes),
             ops=operations,
             attention=image_attention,
+            attended=patched_attended,
             rotate=rotate,
             gate=CastingHeadGate,
             device=device,

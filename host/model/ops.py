@@ -1,8 +1,10 @@
-"""ComfyUI's attention, rotation and weight casting, in the shapes that `lumina` asks for.
+"""ComfyUI's attention, rotation and weight casting, in the shapes that a `LayerKit` asks for.
 
 Going through the host's functions is what makes its attention backends, their overrides by other
 nodes, its low-memory modes and LoRA work.
 """
+
+from collections.abc import Callable
 
 import comfy.ldm.flux.math
 import comfy.ldm.modules.attention
@@ -10,7 +12,8 @@ import comfy.ops
 import torch
 from torch import Tensor
 
-from ...lumina.model.layers import HeadGate, gate_factor
+from ...lumina.model.layers import HeadGate, OffsetRMSNorm, gate_factor, offset_rms_norm
+from ...lumina.options.forward import ForwardOptions
 from .transformer_options import HostForwardOptions
 
 
@@ -23,28 +26,44 @@ def image_attention(
     scale: float,
     options: HostForwardOptions,
 ) -> Tensor:
-    """`lumina.model.Attention` by the backend the user chose for diffusion models."""
-    return comfy.ldm.modules.attention.optimized_attention(
-        q,
-        k,
-        v,
-        q.shape[1],
-        mask=mask,
-        skip_reshape=True,
-        skip_output_reshape=True,
-        transformer_options=options.transformer_options,
-        **_extra_arguments(q, k, scale),
+    """`Attention` by the backend that the user chose for diffusion models."""
+    backend = comfy.ldm.modules.attention.optimized_attention
+    host_options = {"transformer_options": options.transformer_options}
+    return _attend(backend, q, k, v, mask, scale, host_options)
+
+
+def text_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None,
+    scale: float,
+    options: ForwardOptions | None = None,
+) -> Tensor:
+    """`Attention` by the backend that the host uses for text encoders."""
+    backend = comfy.ldm.modules.attention.optimized_attention_for_device(
+        q.device, mask=True, small_input=True
     )
+    return _attend(backend, q, k, v, mask, scale, {})
 
 
-def _extra_arguments(q: Tensor, k: Tensor, scale: float) -> dict[str, object]:
-    # Only where it matters: attention overrides of other node packs do not all take these two.
-    arguments: dict[str, object] = {}
+def _attend(
+    backend: Callable[..., Tensor],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    more: dict[str, object],
+) -> Tensor:
+    # Only where they matter: attention overrides of other node packs do not all take these two.
     if scale != q.shape[-1] ** -0.5:
-        arguments["scale"] = scale
+        more["scale"] = scale
     if k.shape[1] != q.shape[1]:
-        arguments["enable_gqa"] = True
-    return arguments
+        more["enable_gqa"] = True
+    kept = {"skip_reshape": True, "skip_output_reshape": True}
+    return backend(q, k, v, q.shape[1], mask=mask, **kept, **more)
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
@@ -68,5 +87,32 @@ class CastingHeadGate(HeadGate, comfy.ops.CastWeightBiasOp):
     def forward(self, x: Tensor) -> Tensor:
         weight, bias, stream = comfy.ops.cast_bias_weight(self, x, offloadable=True)
         out = x * gate_factor(weight, x)
+        comfy.ops.uncast_bias_weight(self, weight, bias, stream)
+        return out
+
+
+class CastingRMSNorm(OffsetRMSNorm, comfy.ops.CastWeightBiasOp):
+    """A decoder's norm with its weight under the host's care.
+
+    Kept and used in float32: Gemma's adds one to the weight, and 8 bits would lose much of it.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        eps: float,
+        offset: float,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(size, eps=eps, offset=offset, device=device, dtype=torch.float32)
+        self.bias = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias, stream = comfy.ops.cast_bias_weight(
+            self, dtype=torch.float32, device=x.device, offloadable=True
+        )
+        out = offset_rms_norm(x, weight, self.eps, self.offset)
         comfy.ops.uncast_bias_weight(self, weight, bias, stream)
         return out

@@ -24,11 +24,12 @@ class HostForwardOptions(ForwardOptions):
         """The same options, ready for the host's part."""
         return cls(**{item.name: getattr(options, item.name) for item in fields(options)})
 
-    def attended(self, out: Tensor) -> Tensor:
-        """Attention output (B, L, D) after the host's patches, such as those of NAGuidance."""
-        for patch in patches(self.transformer_options, "attn1_output_patch"):
-            out = patch(out, self.transformer_options)
-        return out
+
+def patched_attended(out: Tensor, options: HostForwardOptions) -> Tensor:
+    """Attention output (B, L, D) after the host's patches, such as those of NAGuidance."""
+    for patch in patches(options.transformer_options, "attn1_output_patch"):
+        out = patch(out, options.transformer_options)
+    return out
 
 
 def patches(transformer_options: Mapping[str, object], name: str) -> list[Callable]:

@@ -8,8 +8,6 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import comfy.latent_formats
-import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models_base

@@ -7,126 +7,13 @@ as transformers' `hidden_states` in both.
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-import comfy.ldm.flux.math
-import comfy.ldm.modules.attention
-import comfy.model_management
-import comfy.ops
-import comfy.sd1_clip
 import torch
 from comfy.text_encoders.t5 import T5, T5LayerNorm
 from torch import Tensor, nn
 
-from ...lumina.text_encoders import layers
 from ...lumina.text_encoders.config import DecoderConfig
 from ...lumina.text_encoders.decoder import Decoder
-from ..model.ops import _extra_arguments
-
-
-def text_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor, scale: float) -> Tensor:
-    """`lumina.decoder.Attention` by the backend the host uses for text encoders."""
-    attend = comfy.ldm.modules.attention.optimized_attention_for_device(
-        q.device, mask=True, small_input=True
-    )
-    return attend(
-        q,
-        k,
-        v,
-        q.shape[1],
-        mask=mask,
-        skip_reshape=True,
-        skip_output_reshape=True,
-        **_extra_arguments(q, k, scale),
-    )
-
-
-class CastingRMSNorm(layers.RMSNorm, comfy.ops.CastWeightBiasOp):
-    """A decoder's norm with its weight under the host's care.
-
-    Kept and used in float32: Gemma's adds one to the weight, and 8 bits would lose much of it.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        *,
-        eps: float,
-        offset: float,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(size, eps=eps, offset=offset, device=device, dtype=torch.float32)
-        self.bias = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias, stream = comfy.ops.cast_bias_weight(
-            self, dtype=torch.float32, device=x.device, offloadable=True
-        )
-        out = layers.rms_norm(x, weight, self.eps, self.offset)
-        comfy.ops.uncast_bias_weight(self, weight, bias, stream)
-        return out
-
-
-pass
-
-
-class HostT5(T5):
-    """T5's encoder in the form that the host's SDClipModel drives.
-
-    sizes: fields of a `lumina.t5_checkpoints.T5Config`.
-    """
-
-    def __init__(
-        self,
-        sizes: Mapping[str, object],
-        dtype: torch.dtype | None,
-        device: torch.device | None,
-        operations: type,
-    ) -> None:
-        is_gated = sizes["is_gated"]
-        kind = {
-            "model_type": "t5",
-            "is_gated_act": is_gated,
-            "dense_act_fn": "gelu_pytorch_tanh" if is_gated else "relu",
-        }
-        super().__init__({**sizes, **kind}, dtype, device, operations)
-        for module in self.modules():
-            if isinstance(module, T5LayerNorm):
-                module.float()  # 8 bits would lose much of it, and it is next to nothing in size
-        # One state more than there are layers: the host asks for states by this number.
-        self.num_layers += 1
-
-    def forward(
-        self,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        *,
-        embeds: Tensor,
-        intermediate_output: int | list[int] | str | None = None,
-        **kwargs: object,
-    ) -> tuple[Tensor, Tensor]:
-        """(output, hidden state): as `HostDecoder.forward`."""
-
-        def states(numbers: list[int]) -> list[Tensor]:
-            places = (number % self.num_layers for number in numbers)
-            return [self._state(place, embeds, attention_mask) for place in places]
-
-        return as_host_expects(intermediate_output, self.num_layers, states)
-
-    def _state(self, number: int, embeds: Tensor, attention_mask: Tensor | None) -> Tensor:
-        if number == 0:
-            return embeds
-        is_output = number == self.num_layers - 1
-        output, state = super().forward(
-            None,
-            attention_mask,
-            embeds=embeds.clone(),  # the host adds to it in place
-            intermediate_output=None if is_output else number - 1,
-            final_layer_norm_intermediate=False,
-        )
-        return output if is_output else state
-
-
-pass
+from ..model.ops import CastingRMSNorm, text_attention
 
 
 class HostDecoder(nn.Module):
@@ -178,6 +65,63 @@ class HostDecoder(nn.Module):
             return self.model.hidden_states(embeds, attention_mask, numbers)
 
         return as_host_expects(intermediate_output, self.num_layers, states)
+
+
+class HostT5(T5):
+    """T5's encoder in the form that the host's SDClipModel drives.
+
+    sizes: fields of a `lumina.text_encoders.t5.T5Config`.
+    """
+
+    def __init__(
+        self,
+        sizes: Mapping[str, object],
+        dtype: torch.dtype | None,
+        device: torch.device | None,
+        operations: type,
+    ) -> None:
+        is_gated = sizes["is_gated"]
+        kind = {
+            "model_type": "t5",
+            "is_gated_act": is_gated,
+            "dense_act_fn": "gelu_pytorch_tanh" if is_gated else "relu",
+        }
+        super().__init__({**sizes, **kind}, dtype, device, operations)
+        for module in self.modules():
+            if isinstance(module, T5LayerNorm):
+                module.float()  # 8 bits would lose much of it, and it is next to nothing in size
+        # One state more than there are layers: the host asks for states by this number.
+        self.num_layers += 1
+
+    def forward(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        *,
+        embeds: Tensor,
+        intermediate_output: int | list[int] | str | None = None,
+        **kwargs: object,
+    ) -> tuple[Tensor, Tensor]:
+        """(output, hidden state): as `HostDecoder.forward`."""
+
+        def states(numbers: list[int]) -> list[Tensor]:
+            places = (number % self.num_layers for number in numbers)
+            return [self._state(place, embeds, attention_mask) for place in places]
+
+        return as_host_expects(intermediate_output, self.num_layers, states)
+
+    def _state(self, number: int, embeds: Tensor, attention_mask: Tensor | None) -> Tensor:
+        if number == 0:
+            return embeds
+        is_output = number == self.num_layers - 1
+        output, state = super().forward(
+            None,
+            attention_mask,
+            embeds=embeds.clone(),  # the host adds to it in place
+            intermediate_output=None if is_output else number - 1,
+            final_layer_norm_intermediate=False,
+        )
+        return output if is_output else state
 
 
 def as_host_expects(

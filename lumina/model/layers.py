@@ -1,6 +1,10 @@
-"""What a Next-DiT is built from: the layers, attention and rotation that are handed to it.
+"""The layers that networks are built from, and the kit in which they are handed in.
 
-Plain torch by default, ComfyUI's when it runs the model.
+By default they are torch's own; a host hands in its layers, attention and rotation. Attention,
+head gate, norm, time features and feed-forward stand here because several networks, or a host's
+versions of them, share them.
+
+Axes: B batch, L image tokens, S caption tokens, D width.
 """
 
 from dataclasses import dataclass
@@ -11,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import NextDiTConfig
+from .. import rope
 from ..options.forward import ForwardOptions
-from ..rope import rotation
 
 TIME_FREQUENCIES = 128
 
@@ -21,8 +24,9 @@ TIME_FREQUENCIES = 128
 class Attention(Protocol):
     """softmax(q k^T * scale + mask) v, grouped where q has more heads than k and v.
 
-    q (B, heads, L, head_dim); k, v (B, kv_heads, S, head_dim); mask: bias (B, 1, 1, S) or None;
-    returns (B, heads, L, head_dim). `options` is the run's, for backends that the run may change.
+    q (B, heads, L, head_dim); k, v (B, kv_heads, S, head_dim); mask: bias that broadcasts to
+    (B, 1, L, S), or None; returns (B, heads, L, head_dim). options: the run's, for backends that
+    the run may change.
     """
 
     def __call__(
@@ -33,7 +37,7 @@ class Attention(Protocol):
         *,
         mask: Tensor | None,
         scale: float,
-        options: ForwardOptions,
+        options: ForwardOptions | None = None,
     ) -> Tensor: ...
 
 
@@ -43,6 +47,12 @@ class Rotate(Protocol):
     def __call__(self, x: Tensor, table: Tensor) -> Tensor: ...
 
 
+class Attended(Protocol):
+    """What self-attention gives, (B, L, D), before its output projection: a place for patches."""
+
+    def __call__(self, out: Tensor, options: ForwardOptions) -> Tensor: ...
+
+
 def scaled_dot_product_attention(
     q: Tensor,
     k: Tensor,
@@ -50,11 +60,18 @@ def scaled_dot_product_attention(
     *,
     mask: Tensor | None,
     scale: float,
-    options: ForwardOptions,
+    options: ForwardOptions | None = None,
 ) -> Tensor:
-    """torch's attention; keys and values are shared between heads, not repeated."""
-    shared = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=shared)
+    """`Attention` by torch itself; keys and values are shared between heads, not repeated."""
+    is_shared = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, scale=scale, enable_gqa=is_shared
+    )
+
+
+def unpatched(out: Tensor, options: ForwardOptions) -> Tensor:
+    """`Attended` without a host."""
+    return out
 
 
 class HeadGate(nn.Module):
@@ -84,19 +101,58 @@ def gate_factor(weight: Tensor, x: Tensor) -> Tensor:
     return weight.to(x).tanh()[:, None, None]
 
 
+class OffsetRMSNorm(nn.Module):
+    """An RMS norm whose scale is stored less `offset`: 1 in Gemma, 0 in LLaMA."""
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        eps: float,
+        offset: float,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.eps, self.offset = eps, offset
+        self.weight = nn.Parameter(torch.full((size,), 1 - offset, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return offset_rms_norm(x, self.weight, self.eps, self.offset)
+
+
+def offset_rms_norm(x: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
+    """x / rms(x) * (offset + weight) over the last axis, in x's dtype; weight may be of any dtype.
+
+    All in float32 and rounded once: in bfloat16, 1 + weight would lose weights below 0.004.
+    """
+    x32 = x.float()
+    scale = offset + weight.to(device=x.device, dtype=torch.float32)
+    return (x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + eps) * scale).to(x.dtype)
+
+
 @dataclass(frozen=True)
 class LayerKit:
-    """What a NextDiT is built from: layers, attention, rotation, and where its weights live."""
+    """What a network is built from, and where its weights live.
+
+    ops: source of Linear, Embedding, LayerNorm and RMSNorm. norm: class of the decoders' norms.
+    A network takes these fields as keyword arguments; each defaults to plain torch.
+    """
 
     ops: ModuleType | type = nn
     attention: Attention = scaled_dot_product_attention
-    rotate: Rotate = rotation.rotate
+    attended: Attended = unpatched
+    rotate: Rotate = rope.rotate
     gate: type[HeadGate] = HeadGate
+    norm: type[OffsetRMSNorm] = OffsetRMSNorm
     device: torch.device | str | None = None
     dtype: torch.dtype | None = None
 
     def linear(self, inputs: int, outputs: int, bias: bool = True) -> nn.Module:
         return self.ops.Linear(inputs, outputs, bias=bias, device=self.device, dtype=self.dtype)
+
+    def embedding(self, count: int, dim: int) -> nn.Module:
+        return self.ops.Embedding(count, dim, device=self.device, dtype=self.dtype)
 
     def layer_norm(self, dim: int, eps: float, affine: bool = True) -> nn.Module:
         return self.ops.LayerNorm(
@@ -105,6 +161,12 @@ class LayerKit:
 
     def rms_norm(self, dim: int, eps: float) -> nn.Module:
         return self.ops.RMSNorm(dim, eps=eps, device=self.device, dtype=self.dtype)
+
+    def offset_rms_norm(self, dim: int, eps: float, offset: float) -> nn.Module:
+        return self.norm(dim, eps=eps, offset=offset, device=self.device, dtype=self.dtype)
+
+    def head_gate(self, heads: int) -> nn.Module:
+        return self.gate(heads, device=self.device, dtype=self.dtype)
 
 
 def time_features(t: Tensor) -> Tensor:
@@ -115,7 +177,7 @@ def time_features(t: Tensor) -> Tensor:
 
 
 class TimeEmbedder(nn.Module):
-    """Time t to a conditioning vector (B, condition_dim)."""
+    """Time t to a conditioning vector (B, dim)."""
 
     def __init__(self, dim: int, kit: LayerKit) -> None:
         super().__init__()
@@ -130,11 +192,11 @@ class TimeEmbedder(nn.Module):
 class FeedForward(nn.Module):
     """SwiGLU: w2(silu(w1 x) * w3 x)."""
 
-    def __init__(self, config: NextDiTConfig, kit: LayerKit) -> None:
+    def __init__(self, dim: int, hidden_dim: int, kit: LayerKit) -> None:
         super().__init__()
-        self.w1 = kit.linear(config.dim, config.ffn_dim, bias=False)
-        self.w2 = kit.linear(config.ffn_dim, config.dim, bias=False)
-        self.w3 = kit.linear(config.dim, config.ffn_dim, bias=False)
+        self.w1 = kit.linear(dim, hidden_dim, bias=False)
+        self.w2 = kit.linear(hidden_dim, dim, bias=False)
+        self.w3 = kit.linear(dim, hidden_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.w2(F.silu(self.w1(x)) * self.w3(x))

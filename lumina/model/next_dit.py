@@ -8,24 +8,15 @@ Axes: B batch, L image tokens, S caption tokens, D width, C latent channels, H r
 """
 
 from dataclasses import replace
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
+from .. import rope
 from ..config import NextDiTConfig
 from ..options.forward import ForwardOptions
-from ..rope import rotation
 from .caption import additive_mask, masked_mean
-from .layers import (
-    Attention,
-    FeedForward,
-    HeadGate,
-    LayerKit,
-    Rotate,
-    TimeEmbedder,
-    scaled_dot_product_attention,
-)
+from .layers import FeedForward, LayerKit, TimeEmbedder
 from .patches import patchify, unpatchify
 
 
@@ -38,7 +29,7 @@ class JointAttention(nn.Module):
 
     def __init__(self, config: NextDiTConfig, kit: LayerKit) -> None:
         super().__init__()
-        self.attention, self.rotate = kit.attention, kit.rotate
+        self.attention, self.attended, self.rotate = kit.attention, kit.attended, kit.rotate
         self.heads, self.kv_heads = config.heads, config.kv_heads
         self.scale = config.head_dim**-0.5
         dim, kv_dim = config.dim, config.kv_dim
@@ -47,7 +38,7 @@ class JointAttention(nn.Module):
         self.wv = kit.linear(dim, kv_dim, bias=False)
         self.wk_y = kit.linear(config.caption_dim, kv_dim, bias=False)
         self.wv_y = kit.linear(config.caption_dim, kv_dim, bias=False)
-        self.gate = kit.gate(config.heads, device=kit.device, dtype=kit.dtype)
+        self.gate = kit.head_gate(config.heads)
         self.wo = kit.linear(dim, dim, bias=False)
         norm = kit.layer_norm if config.qk_norm else _identity
         self.q_norm = norm(dim, config.norm_eps)
@@ -73,7 +64,7 @@ class JointAttention(nn.Module):
         image = self.attention(q, k, v, mask=None, scale=scale, options=options)
         text = self.attention(q, k_y, v_y, mask=mask, scale=self.scale, options=options)
         out = (image + self.gate(text)).transpose(1, 2).flatten(2)  # (B, L, D)
-        return self.wo(options.attended(out))
+        return self.wo(self.attended(out, options))
 
     def _kv_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.kv_heads, -1)).transpose(1, 2)  # (B, kv_heads, ., head_dim)
@@ -93,7 +84,7 @@ class Block(nn.Module):
         super().__init__()
         dim, eps = config.dim, config.norm_eps
         self.attention = JointAttention(config, kit)
-        self.feed_forward = FeedForward(config, kit)
+        self.feed_forward = FeedForward(dim, config.ffn_dim, kit)
         self.attention_norm1 = kit.rms_norm(dim, eps)
         self.attention_norm2 = kit.rms_norm(dim, eps)
         self.ffn_norm1 = kit.rms_norm(dim, eps)
@@ -141,23 +132,13 @@ class FinalLayer(nn.Module):
 class NextDiT(nn.Module):
     """The text-to-image Next-DiT, every released size.
 
-    config: the architecture. ops: namespace of Linear, LayerNorm and RMSNorm. attention, rotate,
-    gate: the inner workings a host may replace with its own. Weights are not initialized.
+    config: the architecture. handed_in: fields of a `LayerKit`, so that a host may build it from
+    its own layers. Weights are not initialized.
     """
 
-    def __init__(
-        self,
-        config: NextDiTConfig,
-        *,
-        ops: ModuleType | type = nn,
-        attention: Attention = scaled_dot_product_attention,
-        rotate: Rotate = rotation.rotate,
-        gate: type[HeadGate] = HeadGate,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, config: NextDiTConfig, **handed_in: object) -> None:
         super().__init__()
-        kit = LayerKit(ops, attention, rotate, gate, device, dtype)
+        kit = replace(LayerKit(), **handed_in)
         self.config = config
         self.x_embedder = kit.linear(config.patch_size**2 * config.in_channels, config.dim)
         self.t_embedder = TimeEmbedder(config.condition_dim, kit)
@@ -187,7 +168,7 @@ class NextDiT(nn.Module):
         height, width = x.shape[-2] // size, x.shape[-1] // size
         options = options or ForwardOptions()
         if options.rotation is None:
-            table = rotation.trained_table(height, width, self.config.head_dim, x.device)
+            table = rope.trained_table((height, width), self.config.head_dim, x.device)
             options = replace(options, rotation=table)
         condition = self.t_embedder(t, x.dtype)
         condition = condition + self.cap_embedder(masked_mean(caption, caption_mask))

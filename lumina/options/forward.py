@@ -29,7 +29,3 @@ class ForwardOptions:
         if self.cells is None or index in self.dropping:
             return self
         return replace(self, cells=None)
-
-    def attended(self, out: Tensor) -> Tensor:
-        """What attention gives (B, L, D) before its output projection; a host may patch it here."""
-        return out

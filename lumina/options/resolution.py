@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..rope import rotation
 from ..rope.scaling import Axis, Scaling
 from .step import Step
 
@@ -54,11 +53,8 @@ class Resolution:
         if self.scaling is None or max(ratios) <= 1:
             return None
         t = step.t if self.scaling.depends_on_time else 0.0
-        rows, columns = (
-            self.scaling.frequencies(Axis(ratio, self.trained_tokens, step.head_dim, t))
-            for ratio in ratios
-        )
-        return rotation.rotation_table_at(step.rows, step.columns, rows, columns, step.device)
+        axes = (Axis(ratio, self.trained_tokens, step.head_dim, t) for ratio in ratios)
+        return step.rotation(*map(self.scaling.frequencies, axes))
 
     def attention_scale(self, step: Step) -> float | None:
         """The call's softmax scale; None for the usual one."""

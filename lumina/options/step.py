@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..rope import rotation
+from .. import rope
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +35,11 @@ class Step:
     def trained_rotation(self) -> Tensor:
         """The RoPE table of the frequencies as trained, where the tokens stand."""
         if self.in_place:
-            size = len(self.rows), len(self.columns)
-            return rotation.trained_table(*size, self.head_dim, self.device)
-        frequency = rotation.frequencies(self.head_dim, device=self.device)
-        return rotation.rotation_table_at(
-            self.rows, self.columns, frequency, frequency, self.device
-        )
+            lengths = len(self.rows), len(self.columns)
+            return rope.trained_table(lengths, self.head_dim, self.device)
+        return self.rotation(*[rope.frequencies(self.head_dim, device=self.device)] * 2)
+
+    def rotation(self, row_frequencies: Tensor, column_frequencies: Tensor) -> Tensor:
+        """The RoPE table of these frequencies (head_dim / 4,), where the tokens stand."""
+        frequencies = row_frequencies, column_frequencies
+        return rope.rotation_table((self.rows, self.columns), frequencies, self.device)

@@ -7,59 +7,36 @@ Llama 2 (arXiv:2307.09288); every state agrees with transformers' GemmaModel and
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import rope
+from ..model.layers import LayerKit
 from .config import FAMILIES, DecoderConfig
-from .layers import (
-    Attention,
-    DecoderLayer,
-    LayerCache,
-    Layers,
-    RMSNorm,
-    causal_mask,
-    rotation_table,
-    scaled_dot_product_attention,
-)
+from .layers import DecoderLayer, LayerCache, causal_mask
 
 # Scores (..., vocab_size) of states (..., D) by an embedding that is the output head as well.
 TiedHead = Callable[[nn.Module, Tensor], Tensor]
 
 
 class Decoder(nn.Module):
-    """The decoder stack, on layers and an attention that a host may hand in.
+    """The decoder stack; its last norm and, where the weights have one, its output head.
 
-    ops: source of Linear and Embedding. norm: class built as norm(size, eps=, offset=, device=,
-    dtype=); a host whose layers cast weights at use subclasses RMSNorm. Activations keep the dtype
-    of the embeddings, so weights of another dtype need such layers.
+    handed_in: fields of a `LayerKit`. Activations keep the dtype of the embeddings, so weights of
+    another dtype need layers that cast them at use.
     """
 
-    def __init__(
-        self,
-        config: DecoderConfig,
-        *,
-        ops: Layers = nn,
-        attention: Attention | None = None,
-        norm: "type[RMSNorm] | None" = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, config: DecoderConfig, **handed_in: object) -> None:
         super().__init__()
-        norm = norm or RMSNorm
-        where = {"device": device, "dtype": dtype}
+        kit = replace(LayerKit(), **handed_in)
         self.config = config
-        self.embed_tokens = ops.Embedding(config.vocab_size, config.hidden_size, **where)
-        self.layers = nn.ModuleList(
-            DecoderLayer(config, ops, attention or scaled_dot_product_attention, norm, **where)
-            for _ in range(config.layers)
-        )
-        self.norm = norm(
-            config.hidden_size, eps=config.norm_eps, offset=config.norm_offset, **where
-        )
+        self.embed_tokens = kit.embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config, kit) for _ in range(config.layers))
+        self.norm = kit.offset_rms_norm(config.hidden_size, config.norm_eps, config.norm_offset)
         if config.has_output_head:
-            self.lm_head = ops.Linear(config.hidden_size, config.vocab_size, bias=False, **where)
+            self.lm_head = kit.linear(config.hidden_size, config.vocab_size, bias=False)
 
     def forward(
         self,
@@ -120,13 +97,7 @@ class Decoder(nn.Module):
         scaled = FAMILIES[self.config.family].scales_embeddings
         x = embeds * self.config.hidden_size**0.5 if scaled else embeds
         mask = causal_mask(x, attention_mask, past)
-        rotation = rotation_table(
-            x.shape[1],
-            self.config.head_dim,
-            theta=self.config.rope_theta,
-            device=x.device,
-            start=past,
-        )
+        rotation = self._rotation(x, past)
         found = {0: x}
         # Every layer must have read what a later call looks back at.
         last = self.config.layers if cache else max(wanted)
@@ -136,6 +107,14 @@ class Decoder(nn.Module):
         if self.config.layers in wanted:
             found[self.config.layers] = self.norm(x)
         return tuple(found[depth] for depth in wanted)
+
+    def _rotation(self, x: Tensor, past: int) -> Tensor:
+        """RoPE table of the tokens x (B, S, D), which follow `past` others: one axis."""
+        head_dim, theta = self.config.head_dim, self.config.rope_theta
+        frequencies = rope.frequencies(head_dim, axes=1, theta=theta, device=x.device)
+        return rope.rotation_table(
+            rope.positions(x.shape[1], start=past, device=x.device), [frequencies]
+        )
 
     def _position(self, index: int) -> int:
         count = self.config.layers + 1

@@ -1,63 +1,29 @@
-"""The layers of a decoder: rotary attention with a cache, gated feed-forward, RMS norm.
+"""The layers of a decoder: rotary attention with a cache, and a gated feed-forward.
 
 B batch, S tokens, D width.
 """
 
-from functools import partial
-from typing import Protocol
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import rope
+from ..model.layers import LayerKit
 from .config import FAMILIES, DecoderConfig
-
-
-class Layers(Protocol):
-    """Where the layers come from: torch.nn, or a host's classes of the same names."""
-
-    Linear: type[nn.Module]
-    Embedding: type[nn.Module]
-
-
-class Attention(Protocol):
-    """Softmax attention of q (B, heads, S, head_dim) over k, v (B, kv_heads, past + S, head_dim).
-
-    mask (B, 1, S, past + S) is added to the scores, in q's dtype; past is the number of tokens read
-    before, 0 without a cache. Returns (B, heads, S, head_dim).
-    """
-
-    def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor, scale: float
-    ) -> Tensor: ...
 
 
 class DecoderLayer(nn.Module):
     """Self-attention, then a gated feed-forward, each normalized before and added after."""
 
-    def __init__(
-        self,
-        config: DecoderConfig,
-        ops: Layers,
-        attention: Attention,
-        norm: "type[RMSNorm]",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, config: DecoderConfig, kit: LayerKit) -> None:
         super().__init__()
-        where = {"device": device, "dtype": dtype}
-        self.self_attn = SelfAttention(config, ops, attention, **where)
-        self.mlp = FeedForward(config, ops, **where)
-        make_norm = partial(norm, config.hidden_size, eps=config.norm_eps, **where)
-        self.input_layernorm = make_norm(offset=config.norm_offset)
-        self.post_attention_layernorm = make_norm(offset=config.norm_offset)
+        sizes = config.hidden_size, config.norm_eps, config.norm_offset
+        self.self_attn = SelfAttention(config, kit)
+        self.mlp = FeedForward(config, kit)
+        self.input_layernorm = kit.offset_rms_norm(*sizes)
+        self.post_attention_layernorm = kit.offset_rms_norm(*sizes)
 
     def forward(
-        self,
-        x: Tensor,
-        mask: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        cache: "LayerCache | None" = None,
+        self, x: Tensor, mask: Tensor, rotation: Tensor, cache: "LayerCache | None" = None
     ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), mask, rotation, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
@@ -66,41 +32,30 @@ class DecoderLayer(nn.Module):
 class SelfAttention(nn.Module):
     """Rotary attention whose query heads share kv_heads keys and values (one, at 2B)."""
 
-    def __init__(
-        self,
-        config: DecoderConfig,
-        ops: Layers,
-        attention: Attention,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, config: DecoderConfig, kit: LayerKit) -> None:
         super().__init__()
-        bare = {"bias": False, "device": device, "dtype": dtype}
         width, kv_width = config.heads * config.head_dim, config.kv_heads * config.head_dim
         self.head_dim = config.head_dim
-        self.attention = attention
-        self.q_proj = ops.Linear(config.hidden_size, width, **bare)
-        self.k_proj = ops.Linear(config.hidden_size, kv_width, **bare)
-        self.v_proj = ops.Linear(config.hidden_size, kv_width, **bare)
-        self.o_proj = ops.Linear(width, config.hidden_size, **bare)
+        self.attention = kit.attention
+        self.q_proj = kit.linear(config.hidden_size, width, bias=False)
+        self.k_proj = kit.linear(config.hidden_size, kv_width, bias=False)
+        self.v_proj = kit.linear(config.hidden_size, kv_width, bias=False)
+        self.o_proj = kit.linear(width, config.hidden_size, bias=False)
 
     def forward(
-        self,
-        x: Tensor,
-        mask: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        cache: "LayerCache | None" = None,
+        self, x: Tensor, mask: Tensor, rotation: Tensor, cache: "LayerCache | None" = None
     ) -> Tensor:
-        q = rotate(self._heads(self.q_proj(x)), rotation)
-        k = rotate(self._heads(self.k_proj(x)), rotation)
-        v = self._heads(self.v_proj(x))
+        """x (B, S, D), mask: bias (B or 1, 1, S, past + S), rotation: a RoPE table -> (B, S, D)."""
+        q = rope.rotate_halves(self._heads(self.q_proj(x)), rotation).transpose(1, 2)
+        k = rope.rotate_halves(self._heads(self.k_proj(x)), rotation).transpose(1, 2)
+        v = self._heads(self.v_proj(x)).transpose(1, 2)  # (B, kv_heads, S, head_dim)
         if cache is not None:
             k, v = cache.extend(k, v)
         mixed = self.attention(q, k, v, mask=mask, scale=self.head_dim**-0.5)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, S, head_dim)
+        return x.unflatten(-1, (-1, self.head_dim))  # (B, S, heads, head_dim)
 
 
 class LayerCache:
@@ -134,75 +89,15 @@ class LayerCache:
 class FeedForward(nn.Module):
     """A gated feed-forward: GeGLU (tanh approximation) in Gemma, SwiGLU in LLaMA."""
 
-    def __init__(
-        self,
-        config: DecoderConfig,
-        ops: Layers,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, config: DecoderConfig, kit: LayerKit) -> None:
         super().__init__()
-        bare = {"bias": False, "device": device, "dtype": dtype}
         self.activation = FAMILIES[config.family].activation
-        self.gate_proj = ops.Linear(config.hidden_size, config.intermediate_size, **bare)
-        self.up_proj = ops.Linear(config.hidden_size, config.intermediate_size, **bare)
-        self.down_proj = ops.Linear(config.intermediate_size, config.hidden_size, **bare)
+        self.gate_proj = kit.linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = kit.linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = kit.linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
-
-
-class RMSNorm(nn.Module):
-    """An RMS norm whose scale is stored less `offset`: 1 in Gemma, 0 in LLaMA."""
-
-    def __init__(
-        self,
-        size: int,
-        *,
-        eps: float,
-        offset: float,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        self.eps, self.offset = eps, offset
-        self.weight = nn.Parameter(torch.full((size,), 1 - offset, device=device, dtype=dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps, self.offset)
-
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
-    """x / rms(x) * (offset + weight) over the last axis, in x's dtype; weight may be of any dtype.
-
-    All in float32 and rounded once: in bfloat16, 1 + weight would lose weights below 0.004.
-    """
-    x32 = x.float()
-    scale = offset + weight.to(device=x.device, dtype=torch.float32)
-    return (x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + eps) * scale).to(x.dtype)
-
-
-def rotation_table(
-    tokens: int,
-    head_dim: int,
-    *,
-    theta: float,
-    device: torch.device | None = None,
-    start: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the angles at each position: two (tokens, head_dim / 2) float32."""
-    exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
-    position = torch.arange(start, start + tokens, dtype=torch.float32, device=device)
-    angles = position[:, None] / theta**exponent
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn x (B, heads, S, head_dim): channel i pairs with channel i + head_dim / 2."""
-    cos, sin = rotation
-    first, second = x.float().chunk(2, dim=-1)
-    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-    return turned.to(x.dtype)
 
 
 def causal_mask(x: Tensor, attention_mask: Tensor | None, past: int = 0) -> Tensor:
@@ -220,11 +115,3 @@ def causal_mask(x: Tensor, attention_mask: Tensor | None, past: int = 0) -> Tens
         seen = seen & (attention_mask.to(x.device) != 0)[:, None, None, :]
     hidden = torch.finfo(x.dtype).min / 2  # half: adding a score must not overflow
     return torch.zeros(seen.shape, dtype=x.dtype, device=x.device).masked_fill(~seen, hidden)
-
-
-def scaled_dot_product_attention(
-    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor, scale: float
-) -> Tensor:
-    """`Attention` by torch itself."""
-    shared = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=shared)

@@ -21,16 +21,16 @@ def tensors():
 
 
 def turned_by_place(pooling, x, rows, columns):
-    frequency = pooling.rotation.frequencies(HEAD_DIM)
-    table = pooling.rotation.rotation_table_at(rows, columns, frequency, frequency)
-    return pooling.rotation.rotate(x.transpose(1, 2), table).transpose(1, 2)
+    rope = pooling.rope
+    table = rope.rotation_table((rows, columns), [rope.frequencies(HEAD_DIM)] * 2)
+    return rope.rotate(x.transpose(1, 2), table).transpose(1, 2)
 
 
 def attended(pooling, q, k, v, cells):
     """What attention makes of turned queries and keys on a grid of 7 x 5 tokens."""
-    frequency = pooling.rotation.frequencies(HEAD_DIM)
-    table = pooling.rotation.rotation_table(7, 5, frequency, frequency)
-    q, k = (pooling.rotation.rotate(x, table).transpose(1, 2) for x in (q, k))
+    rope = pooling.rope
+    table = rope.rotation_table(rope.positions(7, 5), [rope.frequencies(HEAD_DIM)] * 2)
+    q, k = (rope.rotate(x, table).transpose(1, 2) for x in (q, k))
     options = pooling.ForwardOptions(rotation=table, cells=cells)
     return pooling.pooling_attention(
         q, k, v.transpose(1, 2), mask=None, scale=0.3, options=options

@@ -167,7 +167,7 @@ def test_clone_with_moved_positions_leaves_the_original(load, weights):
     moved.set_model_rope_options(0.5, 3.0, 0.25, -1.0, 1.0, 0.0)  # x: scale, shift; y; time
     rows, columns = torch.arange(8.0) * 0.25 - 1, torch.arange(6.0) * 0.5 + 3
     frequency = rotation.frequencies(CONFIG.head_dim)
-    table = rotation.rotation_table_at(rows, columns, frequency, frequency)
+    table = rotation.rotation_table((rows, columns), [frequency] * 2)
 
     def velocity(x, t, caption):
         return plain(x, t, caption, options=ForwardOptions(rotation=table))

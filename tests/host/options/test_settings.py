@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from lumina_next.lumina.options import resolution
 from lumina_next.lumina.options.context_drop import Cells, ContextDrop
 from lumina_next.lumina.options.forward import ForwardOptions
-from lumina_next.lumina.rope.rotation import rotation_table
+from lumina_next.lumina.rope import positions, rotation_table
 from lumina_next.lumina.rope.scaling import Axis, Scaling
 from lumina_next.tests.support import tiny
 from lumina_next.tests.support.tiny import (
@@ -61,7 +61,7 @@ def by_hand(model, options):
 def rotation(scaling, t, height, width, ratios=None):
     ratios = ratios or (height / TRAINED, width / TRAINED)
     rows, columns = (scaling.frequencies(Axis(r, TRAINED, HEAD_DIM, t)) for r in ratios)
-    return rotation_table(height, width, rows, columns)
+    return rotation_table(positions(height, width), (rows, columns))
 
 
 # --- resolution

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from lumina_next.lumina.rope import rotation
 
 def table(height, width, head_dim, **scaling):
     frequency = rotation.frequencies(head_dim, **scaling)
-    return rotation.rotation_table(height, width, frequency, frequency)
+    return rotation.rotation_table(rotation.positions(height, width), [frequency] * 2)
 
 
 def test_frequencies_of_the_2b_are_the_released_ones():
@@ -71,20 +73,51 @@ def test_products_depend_only_on_the_offset(rows, columns):
 
 
 def test_trained_table_is_kept_by_value():
-    first = rotation.trained_table(3, 5, 8, torch.device("cpu"))
-    assert rotation.trained_table(3, 5, 8, torch.device("cpu")) is first
+    first = rotation.trained_table((3, 5), 8, torch.device("cpu"))
+    assert rotation.trained_table((3, 5), 8, torch.device("cpu")) is first
     torch.testing.assert_close(first, table(3, 5, 8), rtol=0, atol=0)
 
 
 def test_trained_table_made_in_inference_mode_can_be_trained_with():
     rotation.trained_table.cache_clear()
     with torch.inference_mode():
-        rotation.trained_table(2, 2, 8, torch.device("cpu"))
+        rotation.trained_table((2, 2), 8, torch.device("cpu"))
     x = torch.randn(1, 4, 1, 8, requires_grad=True)
-    rotation.rotate(x, rotation.trained_table(2, 2, 8, torch.device("cpu"))).sum().backward()
+    rotation.rotate(x, rotation.trained_table((2, 2), 8, torch.device("cpu"))).sum().backward()
     assert x.grad.abs().sum() > 0
 
 
 def test_table_is_made_on_the_device_asked_for():
-    frequency = rotation.frequencies(8)
-    assert rotation.rotation_table(3, 5, frequency, frequency, "meta").device.type == "meta"
+    grid, frequency = rotation.positions(3, 5), rotation.frequencies(8)
+    assert rotation.rotation_table(grid, [frequency] * 2, "meta").device.type == "meta"
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=3), st.sampled_from([12, 24]))
+@settings(max_examples=30, deadline=None)
+def test_each_axis_turns_its_own_channel_pairs(lengths, head_dim):
+    """Angles written out token by token, for any number of axes."""
+    axes = len(lengths)
+    frequency = [rotation.frequencies(head_dim, axes=axes, linear=k + 1) for k in range(axes)]
+    table = rotation.rotation_table(rotation.positions(*lengths), frequency)
+    tokens = itertools.product(*map(range, lengths))
+    angles = torch.stack(
+        [
+            torch.stack(
+                [
+                    frequency[pair % axes][pair // axes] * token[pair % axes]
+                    for pair in range(head_dim // 2)
+                ]
+            )
+            for token in tokens
+        ]
+    )
+    torch.testing.assert_close(table[0, :, 0, :, 0, 0], angles.cos())
+    torch.testing.assert_close(table[0, :, 0, :, 1, 0], angles.sin())
+
+
+def test_halves_turn_as_neighbors_do():
+    x = torch.randn(2, 12, 3, 8)
+    interleaved = x.unflatten(-1, (2, 4)).transpose(-1, -2).flatten(-2)
+    turned = rotation.rotate(interleaved, table(3, 4, 8)).unflatten(-1, (4, 2))
+    expected = turned.transpose(-1, -2).flatten(-2)
+    torch.testing.assert_close(rotation.rotate_halves(x, table(3, 4, 8)), expected, rtol=0, atol=0)

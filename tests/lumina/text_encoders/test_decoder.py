@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from lumina_next.lumina.model.layers import (
+    Attention,
+    OffsetRMSNorm,
+    offset_rms_norm,
+    scaled_dot_product_attention,
+)
 from lumina_next.lumina.text_encoders.config import FAMILIES, DecoderConfig
 from lumina_next.lumina.text_encoders.decoder import Decoder
 from lumina_next.lumina.text_encoders.families import describe, family_of
-from lumina_next.lumina.text_encoders.layers import (
-    Attention,
-    LayerCache,
-    RMSNorm,
-    rms_norm,
-    scaled_dot_product_attention,
-)
+from lumina_next.lumina.text_encoders.layers import LayerCache
 from lumina_next.lumina.text_encoders.weights import decoder_config, load_decoder, to_native
 
 CONFIG = DecoderConfig(
@@ -131,9 +131,10 @@ def test_file_with_prefix_and_output_head_is_the_same_model() -> None:
 
 def test_norm_weight_is_an_offset_from_one() -> None:
     x = torch.tensor([[3.0, -4.0]])
-    assert_close(rms_norm(x, torch.zeros(2), 0.0, 1.0), x / 12.5**0.5)
+    assert_close(offset_rms_norm(x, torch.zeros(2), 0.0, 1.0), x / 12.5**0.5)
     assert_close(
-        rms_norm(x, torch.tensor([1.0, -1.0]), 0.0, 1.0), torch.tensor([[6 / 12.5**0.5, 0.0]])
+        offset_rms_norm(x, torch.tensor([1.0, -1.0]), 0.0, 1.0),
+        torch.tensor([[6 / 12.5**0.5, 0.0]]),
     )
 
 
@@ -146,7 +147,7 @@ def test_norm_rounds_once(dtype: torch.dtype, weight_dtype: torch.dtype) -> None
     weight = (torch.randn(64, generator=generator) * 1e-3).to(weight_dtype)
     wide = x.double()
     exact = wide / (wide.square().mean(-1, keepdim=True) + 1e-6).sqrt() * (1 + weight.double())
-    found = rms_norm(x, weight, 1e-6, 1.0)
+    found = offset_rms_norm(x, weight, 1e-6, 1.0)
     assert found.dtype == dtype
     half_step = torch.finfo(dtype).eps / 2
     slack = 4 * torch.finfo(torch.float32).eps  # of the float32 arithmetic itself
@@ -318,7 +319,7 @@ def test_attention_and_norm_may_be_handed_in() -> None:
         seen.append((q.shape, k.shape, v.shape, mask.shape, mask.dtype, scale))
         return scaled_dot_product_attention(q, k, v, mask=mask, scale=scale)
 
-    class HostNorm(RMSNorm):
+    class HostNorm(OffsetRMSNorm):
         pass
 
     model = Decoder(CONFIG, attention=attention, norm=HostNorm)
