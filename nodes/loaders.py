@@ -145,7 +145,7 @@ def _validate(kind: folders.ModelKind, name: str | None) -> bool | str:
 
 
 def _fingerprint(kind: folders.ModelKind, name: str | None) -> object:
-    return None if name is None else folders.signature(kind, name)
+    return None if name is None else folders.locate(kind, name).state()
 
 
 NODES = [ModelLoader, TextEncoderLoader]

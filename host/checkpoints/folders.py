@@ -7,12 +7,13 @@ with the weights: the model and the text encoder are then found inside it.
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import folder_paths
 
-from ...lumina.checkpoints.files import INDEX, find_model, shard_paths
+from ...lumina.checkpoints.files import INDEX, find_model, json_object, shard_paths
 
 PIPELINE_FOLDERS = "diffusers"
 PIPELINE = "model_index.json"
@@ -26,6 +27,42 @@ class ModelKind:
 
     folder: str
     subfolder: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A model on disk, on its way from a name in a dropdown to weights in memory.
+
+    path: its file or folder. files: those that hold its weights, in order. config_json: what the
+    config.json in its folder says; a file has none of its own beside it.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    config_json: Mapping[str, object]
+
+    @classmethod
+    def at(cls, kind: ModelKind, path: Path) -> "Stored":
+        """The model in a file or folder. Raises as `shard_paths` does, or for a bad config.json."""
+        files = tuple(shard_paths(path, kind.subfolder))
+        config = files[0].with_name("config.json")
+        has_config = path.is_dir() and config.is_file()
+        source = f"config.json in {config.parent.name}"
+        return cls(path, files, json_object(config.read_bytes(), source) if has_config else {})
+
+    @property
+    def name(self) -> str:
+        """What error texts call it."""
+        return self.path.name
+
+    def state(self) -> tuple[tuple[str, int, int], ...]:
+        """Changes whenever a file of the model does: names, times and sizes."""
+        folder = self.files[0].parent
+        homes = (folder, folder.parent / "tokenizer")  # the latter in a diffusers pipeline
+        ends = ("*.json", "*.model")
+        beside = sorted(path for home in homes for end in ends for path in home.glob(end))
+        states = ((file.name, file.stat()) for file in (*self.files, *beside))
+        return tuple((name, state.st_mtime_ns, state.st_size) for name, state in states)
 
 
 MODELS = ModelKind("diffusion_models", "transformer")
@@ -82,7 +119,15 @@ def _pipelines(kind: ModelKind) -> list[str]:
     return [path.parent.name for path in folders if (path.parent / kind.subfolder).is_dir()]
 
 
-def locate(kind: ModelKind, name: str) -> Path:
+def locate(kind: ModelKind, name: str) -> Stored:
+    """The model that `name` stands for.
+
+    Raises FileNotFoundError listing what is there, or what `Stored.at` raises.
+    """
+    return Stored.at(kind, find(kind, name))
+
+
+def find(kind: ModelKind, name: str) -> Path:
     """The file or folder that `name` stands for. Raises FileNotFoundError listing what is there."""
     for folder in (kind.folder, PIPELINE_FOLDERS):
         path = _inside(folder, Path(name))
@@ -104,19 +149,3 @@ def _inside(folder: str, name: Path) -> Path | None:
         if path.exists():
             return path
     return None
-
-
-def parts(kind: ModelKind, path: Path) -> list[Path]:
-    """The files that hold the weights of `path`, in order."""
-    return shard_paths(path, kind.subfolder)
-
-
-def signature(kind: ModelKind, name: str) -> list[tuple[str, int, int]]:
-    """Changes whenever a file of the model does: names, times and sizes."""
-    files = parts(kind, locate(kind, name))
-    folder = files[0].parent
-    tokenizers = folder.parent / "tokenizer"  # in a diffusers pipeline
-    beside = {path for home in (folder, tokenizers) for path in home.glob("*.json")}
-    beside |= {path for home in (folder, tokenizers) for path in home.glob("*.model")}
-    states = [(file.name, file.stat()) for file in [*files, *sorted(beside)]]
-    return [(file, state.st_mtime_ns, state.st_size) for file, state in states]

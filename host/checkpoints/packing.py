@@ -9,14 +9,14 @@ import folder_paths
 from ...lumina.checkpoints.convert.folders import find_parts
 from ...lumina.checkpoints.convert.pack import describe, pack
 from ..notices import say
-from .folders import TEXT_ENCODERS, locate, names, signature
+from .folders import TEXT_ENCODERS, find, locate, names
 
 SUFFIX = ".safetensors"
 
 
 def folders() -> list[str]:
     """What the dropdown lists: of the text encoders, those that are folders."""
-    return [name for name in names(TEXT_ENCODERS) if locate(TEXT_ENCODERS, name).is_dir()]
+    return [name for name in names(TEXT_ENCODERS) if find(TEXT_ENCODERS, name).is_dir()]
 
 
 def place(folder: str, file_name: str) -> Path:
@@ -37,7 +37,7 @@ def place(folder: str, file_name: str) -> Path:
 def explain_unpackable(folder: str) -> str | None:
     """What keeps a folder from being packed, as far as names and headers tell; None if nothing."""
     try:
-        find_parts(locate(TEXT_ENCODERS, folder))
+        find_parts(find(TEXT_ENCODERS, folder))
     except (ValueError, FileNotFoundError) as error:
         return str(error)
     return None
@@ -49,13 +49,13 @@ def state(folder: str, file_name: str) -> object:
         file = place(folder, file_name).stat()
     except FileNotFoundError:
         return float("nan")
-    return [*signature(TEXT_ENCODERS, folder), (file.st_mtime_ns, file.st_size)]
+    return [*locate(TEXT_ENCODERS, folder).state(), (file.st_mtime_ns, file.st_size)]
 
 
 def pack_text_encoder(folder: str, file_name: str, dtype: str, overwrite: bool) -> str:
     """Write the file and say so on the node: its name, as the text encoder loader lists it.
 
-    Raises what `lumina.packing.pack` does; nothing stays then, nor after the user's canceling.
+    Raises what `pack` does; nothing stays then, nor after the user's canceling.
     """
     file, bar = place(folder, file_name), comfy.utils.ProgressBar(1)
 
@@ -64,7 +64,7 @@ def pack_text_encoder(folder: str, file_name: str, dtype: str, overwrite: bool) 
         bar.update_absolute(done, total)
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    source = locate(TEXT_ENCODERS, folder)
+    source = find(TEXT_ENCODERS, folder)
     packed = pack(source, file, dtype, overwrite=overwrite, progress=progress)
     say(describe(packed) + ' Press R to see it in "Load Lumina-Next Text Encoder".')
     return file.name

@@ -1,6 +1,5 @@
 """Weights files read through the host: whole, or their headers only."""
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -12,34 +11,20 @@ from torch import Tensor
 from ...lumina.checkpoints import shards
 from ...lumina.checkpoints.broken_files import SAFETENSORS, explain_unreadable
 from ...lumina.checkpoints.files import read_file
-from .folders import ModelKind, parts
+from .folders import Stored
 
 Weights = Mapping[str, Tensor]
 Metadata = Mapping[str, str]
 Options = Mapping[str, object]
 
 
-def _folder_config(kind: ModelKind, path: Path) -> dict[str, object]:
-    """The config.json beside the weights of a Hugging Face folder; empty without one."""
-    file = parts(kind, path)[0].parent / "config.json"
-    is_there = path.is_dir() and file.is_file()
-    return _parsed(file.read_bytes(), f"config.json in {file.parent.name}") if is_there else {}
+def read(stored: Stored) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a model and its files' metadata, mapped from disk where the host can.
 
-
-def _parsed(text: str | bytes, source: str) -> dict[str, object]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"{source} is damaged. Download it again.")
-    return found
-
-
-def read(kind: ModelKind, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a model and its files' metadata, mapped from disk where the host can."""
+    Raises ValueError saying what is wrong with which file.
+    """
     tensors, metadata = [], {}
-    for file in parts(kind, path):
+    for file in stored.files:
         if file.suffix.lower() not in SAFETENSORS:
             tensors.append(read_file(file))
             continue
@@ -49,21 +34,35 @@ def read(kind: ModelKind, path: Path) -> tuple[dict[str, Tensor], dict[str, str]
         loaded, found = comfy.utils.load_torch_file(str(file), return_metadata=True)
         tensors.append(loaded)
         metadata.update(found or {})
-    return shards.merge(tensors, path.name), metadata
+    return shards.merge(tensors, stored.name), metadata
 
 
-def header(file: Path, whole: Collection[str] = ()) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file without their data, on device "meta", and its metadata.
+def read_headers(
+    stored: Stored, with_data: Collection[str] = ()
+) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """`read` without the tensors' data, which are on device "meta"; of types it knows only bytes.
 
-    Of the types only bytes are told from the rest. With their data come those whose name, or what
-    follows its last dot, is in `whole`. Empty for other formats, which must be read.
+    With their data come those whose name, or what follows its last dot, is in `with_data`. None
+    where headers do not tell: torch files and parts to be joined must be read to know.
     """
-    if file.suffix.lower() not in SAFETENSORS:
-        return {}, {}
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    count = 0
+    for file in stored.files:
+        if file.suffix.lower() not in SAFETENSORS:
+            return None
+        in_file, said = _header(file, with_data)
+        tensors.update(in_file)
+        metadata.update(said)
+        count += len(in_file)
+    return (tensors, metadata) if tensors and len(tensors) == count else None
+
+
+def _header(file: Path, with_data: Collection[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     with safetensors.safe_open(file, framework="pt") as opened:
         tensors = {key: _without_data(opened.get_slice(key)) for key in opened.keys()}
         for key in tensors:
-            if key.rpartition(".")[2] in whole:
+            if key.rpartition(".")[2] in with_data:
                 tensors[key] = opened.get_tensor(key)
         return tensors, opened.metadata() or {}
 

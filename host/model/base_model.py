@@ -10,7 +10,7 @@ import comfy.supported_models_base
 import torch
 from torch import Tensor
 
-from ...lumina.checkpoints import key_names
+from ...lumina.checkpoints import key_names, strict
 from ...lumina.config import NextDiTConfig
 from ...lumina.model.caption import padding_mask
 from ...lumina.options.step import Step
@@ -111,12 +111,10 @@ class LuminaNext(comfy.model_base.BaseModel):
             found = self.diffusion_model.load_state_dict(weights, strict=False, assign=assign)
         except RuntimeError as error:  # torch: a tensor of another shape than the network's
             raise ValueError(f"The Lumina-Next weights do not fit together: {error}") from error
-        if found.missing_keys:
-            raise ValueError(f'"{found.missing_keys[0]}" is missing from the Lumina-Next weights.')
-        if found.unexpected_keys:
-            raise ValueError(
-                f'"{found.unexpected_keys[0]}" in the weights is no part of a Lumina-Next model.'
-            )
+        total, source = len(self.diffusion_model.state_dict()), "The Lumina-Next model"
+        strict.check_names(
+            found.missing_keys, found.unexpected_keys, total, source, kind="Next-DiT"
+        )
         return self
 
 

@@ -1,6 +1,6 @@
-"""A name in a dropdown to MODEL or CLIP, the way the host's own loaders do it.
+"""A name in a dropdown to MODEL, the way the host's own loader does it.
 
-Objects made here can be rebuilt by the host from their arguments (`cached_patcher_init`), which
+MODELs made here can be rebuilt by the host from their arguments (`cached_patcher_init`), which
 torch.compile, hooks and several GPUs need when weights are streamed.
 """
 
@@ -16,9 +16,11 @@ from comfy.cli_args import args
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...lumina.checkpoints import architecture, key_names
-from ..checkpoints.folders import MODELS, locate
-from ..checkpoints.reading import Metadata, Options, Weights, _folder_config, read
+from ...lumina.checkpoints import key_names
+from ...lumina.checkpoints.architecture import checked_config
+from ...lumina.config import PX_PER_LATENT
+from ..checkpoints.folders import MODELS, Stored, locate
+from ..checkpoints.reading import Metadata, Options, Weights, read, read_headers
 from ..options.guidance import Guidance
 from .base_model import LuminaNextConfig
 
@@ -35,35 +37,50 @@ RELEASED_SIZE_PX = 1024
 def load_model(
     name: str, weight_dtype: str = "default", latent_format: str = "SDXL"
 ) -> ModelPatcher:
-    """The MODEL of a name from `model_folders.names(MODELS)`, guided as the released code does.
+    """The MODEL of a name from `folders.names(MODELS)`, guided as the released code does.
 
     Raises ValueError or FileNotFoundError that say what is wrong with which file.
     """
-    path = locate(MODELS, name)
-    return load_model_file(str(path), WEIGHT_DTYPES[weight_dtype], latent_format)
+    return _load(locate(MODELS, name), WEIGHT_DTYPES[weight_dtype], latent_format)
 
 
 def load_model_file(
     path: str, model_options: Options, latent_format: str, disable_dynamic: bool = False
 ) -> ModelPatcher:
     """The MODEL of a file or folder; the host calls this again when it needs a fresh one."""
-    source = Path(path).name
-    weights, metadata = read(MODELS, Path(path))
-    native = key_names.to_native(weights, source)
-    config = architecture.check(native, source)
-    _check_channels(config.in_channels, latent_format, source)
-    native = _with_quantization(native, metadata, key_names.prefix_of(weights, source))
-    patcher = _build_model(
-        LuminaNextConfig(
-            config, LATENT_FORMATS[latent_format], _trained_size_px(Path(path), metadata)
-        ),
-        native,
-        model_options,
-        disable_dynamic,
+    return _load(Stored.at(MODELS, Path(path)), model_options, latent_format, disable_dynamic)
+
+
+def _load(
+    stored: Stored, model_options: Options, latent_format: str, disable_dynamic: bool = False
+) -> ModelPatcher:
+    weights, metadata = read(stored)
+    native = key_names.to_native(weights, stored.name)
+    config = checked_config(native, stored.name)
+    _check_channels(config.in_channels, latent_format, stored.name)
+    native = _with_quantization(native, metadata, key_names.prefix_of(weights, stored.name))
+    model_config = LuminaNextConfig(
+        config, LATENT_FORMATS[latent_format], _trained_size_px(stored, metadata)
     )
+    patcher = _build_model(model_config, native, model_options, disable_dynamic)
     patcher.set_model_sampler_post_cfg_function(Guidance())
-    patcher.cached_patcher_init = (load_model_file, (path, model_options, latent_format))
+    arguments = (str(stored.path), model_options, latent_format)
+    patcher.cached_patcher_init = (load_model_file, arguments)
     return patcher
+
+
+def check_model(stored: Stored) -> None:
+    """Raise ValueError for what is wrong with a model's file, as far as its header tells."""
+    found = read_headers(stored)
+    if found is None:
+        return
+    weights, _ = found
+    prefix = key_names.prefix_of(weights, stored.name)
+    once: dict[str | None, str] = {}
+    for key in weights:  # diffusers stores some twice; without data they cannot be compared
+        once.setdefault(key_names.NEXT_DIT_KEYS(key.removeprefix(prefix)), key)
+    native = key_names.to_native({key: weights[key] for key in once.values()}, stored.name)
+    checked_config(native, stored.name)
 
 
 def _check_channels(channels: int, latent_format: str, source: str) -> None:
@@ -77,13 +94,13 @@ def _check_channels(channels: int, latent_format: str, source: str) -> None:
         )
 
 
-def _trained_size_px(path: Path, metadata: Metadata) -> int:
+def _trained_size_px(stored: Stored, metadata: Metadata) -> int:
     """Side of the pictures the model was trained on: what its file or folder says, or 1024."""
-    config_json = metadata.get("trained_size_px", "")
-    if config_json.isdecimal():
-        return int(config_json)
-    latent_side = _folder_config(MODELS, path).get("sample_size")
-    return 8 * latent_side if latent_side else RELEASED_SIZE_PX
+    said = metadata.get("trained_size_px", "")
+    if said.isdecimal():
+        return int(said)
+    latent_side = stored.config_json.get("sample_size")
+    return PX_PER_LATENT * latent_side if latent_side else RELEASED_SIZE_PX
 
 
 def _build_model(
@@ -144,8 +161,13 @@ def _with_quantization(native: Weights, metadata: Metadata, prefix: str) -> dict
     marks = metadata.get("_quantization_metadata")
     if marks:
         layers = {
-            key_names.native_name(layer.removeprefix(prefix)): mark
+            _native_layer(layer.removeprefix(prefix)): mark
             for layer, mark in json.loads(marks)["layers"].items()
         }
         metadata = {"_quantization_metadata": json.dumps({"layers": layers})}
     return comfy.utils.convert_old_quants(dict(native), "", dict(metadata))[0]
+
+
+def _native_layer(name: str) -> str:
+    weight = key_names.NEXT_DIT_KEYS(f"{name}.weight") or name
+    return weight.removesuffix(".weight")

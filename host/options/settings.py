@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from comfy.model_patcher import ModelPatcher
 
+from ...lumina.config import PX_PER_TOKEN
 from ...lumina.options.context_drop import ContextDrop
 from ...lumina.options.forward import ForwardOptions
 from ...lumina.options.resolution import Resolution
@@ -18,7 +19,6 @@ from ...lumina.options.step import Step
 
 KEY = "lumina_next"
 IMAGE_MODEL = "lumina_next"
-PX_PER_TOKEN = 16
 
 
 def trained_tokens(model: ModelPatcher, size_px: int = 0) -> int:

@@ -18,11 +18,12 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
+from ...lumina.checkpoints.files import json_object
 from ...lumina.prompts.formats import PROMPT_FORMATS
-from ..checkpoints.folders import TEXT_ENCODERS, locate, parts
-from ..checkpoints.reading import Metadata, Options, Weights, _folder_config, _parsed, read
+from ..checkpoints.folders import TEXT_ENCODERS, Stored, locate
+from ..checkpoints.reading import Metadata, Options, Weights, read, read_headers
 from ..prompts.tokenizer import HostTokenizer
-from ..prompts.vocabulary import open_tokenizer
+from ..prompts.vocabulary import FORMS, check_tokenizer, open_tokenizer
 from .clip import HostTextEncoder
 from .recognition import recognize
 
@@ -30,28 +31,28 @@ DEVICES = ("default", "cpu")
 
 
 def load_text_encoder(name: str, device: str = "default") -> CLIP:
-    """The CLIP of a name from `model_folders.names(TEXT_ENCODERS)`, tokenizer included.
+    """The CLIP of a name from `folders.names(TEXT_ENCODERS)`, tokenizer included.
 
     Raises ValueError or FileNotFoundError that say what is wrong with which file.
     """
     cpu = torch.device("cpu")
     options = {"load_device": cpu, "offload_device": cpu} if device == "cpu" else {}
-    return load_text_encoder_file(str(locate(TEXT_ENCODERS, name)), options)
+    return _load(locate(TEXT_ENCODERS, name), options)
 
 
 def load_text_encoder_file(path: str, options: Options, disable_dynamic: bool = False) -> CLIP:
     """The CLIP of a file or folder. options: the host's `model_options` for text encoders."""
-    source = Path(path).name
-    weights, metadata = read(TEXT_ENCODERS, Path(path))
+    return _load(Stored.at(TEXT_ENCODERS, Path(path)), options, disable_dynamic)
+
+
+def _load(stored: Stored, options: Options, disable_dynamic: bool = False) -> CLIP:
+    weights, metadata = read(stored)
     weights, _ = comfy.utils.convert_old_quants(_text_weights(weights), "", dict(metadata))
-    config_json = _config_json(Path(path), weights, metadata)
-    encoder = recognize(weights, config_json, source=source)
-    file = parts(TEXT_ENCODERS, Path(path))[0]
-    tokenizer = open_tokenizer(file, weights, encoder.vocabulary, encoder.prompt_format)
-    prompt_format, native = (
-        encoder.prompt_format_with(tokenizer),
-        _as_asked(encoder.weights, options),
-    )
+    config_json = _config_json(stored, weights, metadata)
+    encoder = recognize(weights, config_json, source=stored.name)
+    tokenizer = open_tokenizer(stored.files[0], weights, encoder.vocabulary, encoder.prompt_format)
+    prompt_format = encoder.prompt_format_with(tokenizer)
+    native = _in_asked_type(encoder.weights, options)
     target = comfy.supported_models_base.ClipTarget(HostTokenizer, HostTextEncoder)
     target.params = {
         "network": encoder.network,
@@ -72,8 +73,22 @@ def load_text_encoder_file(path: str, options: Options, disable_dynamic: bool = 
         model_options={**_text_options(native), **options},
         disable_dynamic=disable_dynamic,
     )
-    clip.patcher.cached_patcher_init = (load_text_encoder_patcher, (path, options))
+    clip.patcher.cached_patcher_init = (load_text_encoder_patcher, (str(stored.path), options))
     return clip
+
+
+def check_text_encoder(stored: Stored) -> None:
+    """Raise ValueError for what is wrong with a text encoder's file, as far as its header tells.
+
+    Its tokenizer is opened as well.
+    """
+    found = read_headers(stored, with_data=(*FORMS, CONFIG))
+    if found is None:
+        return
+    weights, metadata = _text_weights(found[0]), found[1]
+    config_json = _config_json(stored, weights, metadata)
+    encoder = recognize(weights, config_json, source=stored.name)
+    check_tokenizer(stored.files[0], weights, encoder.vocabulary, encoder.prompt_format)
 
 
 def load_text_encoder_patcher(
@@ -83,8 +98,8 @@ def load_text_encoder_patcher(
     return load_text_encoder_file(path, options, disable_dynamic).patcher
 
 
-def _as_asked(weights: dict[str, Tensor], options: Options) -> dict[str, Tensor]:
-    """In the type that `options` ask for, if any. Vectors, such as norms, are small and stay."""
+def _in_asked_type(weights: dict[str, Tensor], options: Options) -> dict[str, Tensor]:
+    """Matrices in the type that `options` ask for, if any; vectors, such as norms, are small."""
     if "dtype" not in options:
         return weights
     return {k: w.to(options["dtype"]) if w.ndim > 1 else w for k, w in weights.items()}
@@ -102,12 +117,12 @@ def _text_options(native: Weights) -> dict[str, object]:
 CONFIG = "text_encoder_config"  # config.json as a tensor: the host's savers keep no metadata
 
 
-def _config_json(path: Path, weights: Weights, metadata: Metadata) -> dict[str, object]:
-    """What a text encoder says about itself: the config.json in its folder, or in its file."""
-    said = _parsed(metadata.get("config", "{}"), f'"config" in the metadata of {path.name}')
+def _config_json(stored: Stored, weights: Weights, metadata: Metadata) -> dict[str, object]:
+    """What a text encoder's config.json says: that in its file, and that of its folder."""
+    said = json_object(metadata.get("config", "{}"), f'"config" in the metadata of {stored.name}')
     if CONFIG in weights:
-        said |= _parsed(weights[CONFIG].numpy().tobytes(), f'"{CONFIG}" in {path.name}')
-    return said | _folder_config(TEXT_ENCODERS, path)
+        said |= json_object(weights[CONFIG].numpy().tobytes(), f'"{CONFIG}" in {stored.name}')
+    return {**said, **stored.config_json}
 
 
 def _as_tensor(config_json: Mapping[str, object]) -> dict[str, Tensor]:

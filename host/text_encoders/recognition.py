@@ -9,20 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import comfy.ops
-import torch
 from torch import Tensor, nn
 
 from ...lumina.prompts.formats import PROMPT_FORMATS, PromptFormat
-from ...lumina.text_encoders import families, t5
-from ...lumina.text_encoders import weights as text_encoders_weights
+from ...lumina.text_encoders import families
+from ...lumina.text_encoders.families import ConfigJson
+from ...lumina.text_encoders.t5 import t5_config, t5_to_native
+from ...lumina.text_encoders.weights import decoder_config, to_native
 from ..prompts.vocabulary import Tokenizer
 from .networks import HostDecoder, HostT5
 from .transformers import build
 from .transformers import config as transformers_config
 from .transformers.network import HostTransformers
-
-ConfigJson = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,8 @@ class Encoder:
     """A text encoder that is not built yet.
 
     network, built as network(sizes, dtype, device, operations), holds `weights` under their names.
-    vocabulary: how many tokens it has embeddings for. width: features of one. own_rules: what they
-    are once the model's own tokenizer can be asked; None where `prompt_format` stand.
+    vocabulary: how many tokens it has embeddings for. width: features of one. prompt_format_of: the
+    format by what the model's tokenizer tells; None where `prompt_format` stands.
     """
 
     network: type[nn.Module]
@@ -43,11 +41,10 @@ class Encoder:
     prompt_format_of: Callable[[Tokenizer], PromptFormat] | None = None
 
     def prompt_format_with(self, tokenizer: Tokenizer) -> PromptFormat:
-        return (
-            self.prompt_format
-            if self.prompt_format_of is None
-            else self.prompt_format_of(tokenizer)
-        )
+        """How a prompt is read, once the model's tokenizer is open."""
+        if self.prompt_format_of is None:
+            return self.prompt_format
+        return self.prompt_format_of(tokenizer)
 
 
 def recognize(weights: Mapping[str, Tensor], config_json: ConfigJson, *, source: str) -> Encoder:
@@ -56,9 +53,7 @@ def recognize(weights: Mapping[str, Tensor], config_json: ConfigJson, *, source:
     Raises ValueError that names `source` and what is missing, unknown or does not fit.
     """
     family = families.family_of(weights, config_json)
-    encoder = READERS[family](weights, config_json, source=source)
-    _check_shapes(encoder, source)
-    return encoder
+    return READERS[family](weights, config_json, source=source)
 
 
 def _decoder(
@@ -68,8 +63,8 @@ def _decoder(
     source: str,
     prompt_format: PromptFormat,
 ) -> Encoder:
-    native = text_encoders_weights.to_native(weights, config_json, source=source)
-    config = text_encoders_weights.decoder_config(native, config_json, source=source)
+    native = to_native(weights, config_json, source=source)
+    config = decoder_config(native, config_json, source=source)
     return Encoder(
         network=HostDecoder,
         sizes=dataclasses.asdict(config),
@@ -81,8 +76,8 @@ def _decoder(
 
 
 def _t5(weights: Mapping[str, Tensor], config_json: ConfigJson, *, source: str) -> Encoder:
-    native = t5.t5_to_native(weights, source=source)
-    config = t5.t5_config(native)
+    native = t5_to_native(weights, source=source)
+    config = t5_config(native)
     return Encoder(
         network=HostT5,
         sizes=dataclasses.asdict(config),
@@ -120,18 +115,3 @@ READERS: dict[str | None, Callable[..., Encoder]] = {
     "t5": _t5,
     None: _other,
 }
-
-
-def _check_shapes(encoder: Encoder, source: str) -> None:
-    """Raise ValueError for a tensor that does not fit; the host may take it and fail much later."""
-    empty = encoder.network(
-        encoder.sizes, torch.float32, torch.device("meta"), comfy.ops.manual_cast
-    )
-    for key, example in empty.state_dict().items():
-        found = encoder.weights[key]
-        is_packed = found.dtype == torch.uint8
-        if found.shape != example.shape and not is_packed:
-            raise ValueError(
-                f'{source} does not fit together: "{key}" is {tuple(found.shape)} where the rest '
-                f"of the file asks for {tuple(example.shape)}. Download it again."
-            )

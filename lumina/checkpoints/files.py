@@ -119,10 +119,26 @@ def state_dict_of(loaded: object, source: str) -> dict[str, Tensor]:
     return dict(loaded)
 
 
+def json_object(text: str | bytes, source: str) -> dict[str, object]:
+    """What a JSON text says that must be an object. Raises ValueError naming `source`."""
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise ValueError(f"{source} is damaged. Download it again.")
+    return parsed
+
+
 def listed(names: list[str], most: int = 3) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 weight", "2 weights"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _model_files(folder: Path) -> Iterator[Path]:
@@ -165,9 +181,9 @@ def _part_names(path: Path) -> list[str]:
 
 def _indexed_names(index: Path) -> list[str]:
     try:
-        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
+        weight_map = json_object(index.read_bytes(), index.name)["weight_map"]
         names = sorted({str(name) for name in weight_map.values()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(
             f'{index.name} is not an index of shards: it has no readable "weight_map". '
             "Download it again."

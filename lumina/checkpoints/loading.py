@@ -1,8 +1,4 @@
-"""From a checkpoint to a NextDiT: reading, joining shards, the architecture, strictness.
-
-Everything about the architecture is read from shapes. A weight that is missing, unknown or of the
-wrong shape is an error that names the file: a picture from half a model is a gray picture.
-"""
+"""From a checkpoint to a NextDiT in plain torch: read, named, checked and built, in this order."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..model.next_dit import NextDiT
-from .architecture import check
+from .architecture import checked_config
 from .files import read_file, shard_paths
 from .key_names import StateDict, is_quantization, to_module_keys, to_native
 from .shards import merge
@@ -27,7 +23,7 @@ def load_next_dit(source: str | Path | StateDict, *, dtype: torch.dtype | None =
     is_weights = isinstance(source, Mapping)
     name = "The checkpoint" if is_weights else Path(source).name
     native = to_native(source if is_weights else read_state_dict(source), name)
-    config = check(native, name)
+    config = checked_config(native, name)
     _refuse_uncomputable(native, dtype, name)
     model = NextDiT(config, device="meta")
     model.load_state_dict(to_module_keys(native), assign=True)

@@ -4,18 +4,27 @@ Version 1.0 and 1.1 of any size (arXiv:1910.10683), and what was made from them:
 Names are the Hugging Face checkpoint's. Tensors are passed on, never copied or cast.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch import Tensor
 
-from .weights import check_names, layer_count
+from ..checkpoints import strict
+from ..checkpoints.key_names import KeyMap, StateDict, layer_count
 
-EMBEDDING = "shared.weight"
-_SAME_EMBEDDING = "encoder.embed_tokens.weight"
-_ATTENTION = "encoder.block.{}.layer.0.SelfAttention"
-_FEED_FORWARD = "encoder.block.{}.layer.1.DenseReluDense"
-_POSITIONS = _ATTENTION.format(0) + ".relative_attention_bias"
+T5_KEYS = KeyMap(
+    {
+        "decoder.*": None,
+        "lm_head.*": None,
+        "encoder.embed_tokens.*": "shared.*",
+    }
+)
+BLOCK = "encoder.block.{}."
+ATTENTION = BLOCK + "layer.0.SelfAttention."
+FEED_FORWARD = BLOCK + "layer.1.DenseReluDense."
+POSITIONS = ATTENTION.format(0) + "relative_attention_bias.weight"
+POSITION_BUCKETS = 32
 
 
 @dataclass(frozen=True)
@@ -31,54 +40,57 @@ class T5Config:
     is_gated: bool
 
 
-def t5_config(native: Mapping[str, Tensor]) -> T5Config:
-    """Sizes of an encoder from the shapes of its tensors, named as `t5_to_native` does."""
-    is_gated = _FEED_FORWARD.format(0) + ".wi_0.weight" in native
-    first = _FEED_FORWARD.format(0) + (".wi_0.weight" if is_gated else ".wi.weight")
-    vocab_size, d_model = native[EMBEDDING].shape
-    heads = native[_POSITIONS + ".weight"].shape[1]
+def t5_to_native(
+    state_dict: StateDict, *, source: str = "The text encoder file"
+) -> dict[str, Tensor]:
+    """The encoder's tensors, its embedding as "shared.weight"; they are not copied.
+
+    Leaves out the decoder, the output head and whatever has no dot in its name (a tokenizer kept
+    with the weights). Raises ValueError that names `source` and a key that is missing, unknown or
+    of another shape.
+    """
+    renamed = T5_KEYS.rename(state_dict)
+    native = {key: tensor for key, tensor in renamed.items() if "." in key}
+    strict.check(native, expected_shapes(t5_config(native, source=source)), source, kind="T5")
+    return native
+
+
+def t5_config(native: StateDict, *, source: str = "The text encoder file") -> T5Config:
+    """Sizes of an encoder from the shapes of its tensors, named as `t5_to_native` does.
+
+    Raises ValueError naming the weight that would tell, or heads that cannot share one.
+    """
+    size = partial(strict.size, native, source=source)
+    is_gated = FEED_FORWARD.format(0) + "wi_0.weight" in native
+    rows, heads = size(ATTENTION.format(0) + "q.weight"), size(POSITIONS, axis=1)
+    if heads < 1 or rows % heads:
+        raise ValueError(f"{source} is not a T5 that can run: {rows} rows of q and {heads} heads.")
     return T5Config(
-        vocab_size=vocab_size,
-        d_model=d_model,
-        d_ff=len(native[first]),
-        d_kv=len(native[_ATTENTION.format(0) + ".q.weight"]) // heads,
-        num_layers=_layers(native),
+        vocab_size=size("shared.weight"),
+        d_model=size("shared.weight", axis=1),
+        d_ff=size(FEED_FORWARD.format(0) + ("wi_0.weight" if is_gated else "wi.weight")),
+        d_kv=rows // heads,
+        num_layers=layer_count(native, BLOCK),
         num_heads=heads,
         is_gated=is_gated,
     )
 
 
-def t5_to_native(
-    state_dict: Mapping[str, Tensor], *, source: str = "The text encoder file"
-) -> dict[str, Tensor]:
-    """The encoder's tensors, its embedding as "shared.weight"; they are not copied.
-
-    Leaves out the decoder, the output head and whatever has no dot in its name (a tokenizer kept
-    with the weights). Raises ValueError that names `source` and the missing or unknown key.
-    """
-    native = {
-        key: tensor
-        for key, tensor in state_dict.items()
-        if "." in key and not key.startswith(("decoder.", "lm_head."))
+def expected_shapes(config: T5Config) -> dict[str, torch.Size]:
+    """Name and shape of each weight of an encoder."""
+    width, inner = config.d_model, config.num_heads * config.d_kv
+    shapes = {
+        "shared.weight": (config.vocab_size, width),
+        POSITIONS: (POSITION_BUCKETS, config.num_heads),
+        "encoder.final_layer_norm.weight": (width,),
     }
-    for key in list(native):
-        module, _, kind = key.rpartition(".")
-        if module == _SAME_EMBEDDING.rpartition(".")[0]:
-            native.setdefault(f"shared.{kind}", native.pop(key))
-    check_names(native, _module_names(native), set(), "a plain T5", source)
-    return native
-
-
-def _layers(native: Mapping[str, Tensor]) -> int:
-    return layer_count(native, r"encoder\.block\.(\d+)\.")
-
-
-def _module_names(native: Mapping[str, Tensor]) -> list[str]:
-    is_gated = any(".wi_0." in key for key in native)
-    inner = ("wi_0", "wi_1", "wo") if is_gated else ("wi", "wo")
-    stack = []
-    for layer in range(_layers(native)):
-        stack += [f"{_ATTENTION.format(layer)}.{name}" for name in "qkvo"]
-        stack += [f"{_FEED_FORWARD.format(layer)}.{name}" for name in inner]
-        stack += [f"encoder.block.{layer}.layer.{half}.layer_norm" for half in (0, 1)]
-    return ["shared", _POSITIONS, *stack, "encoder.final_layer_norm"]
+    for layer in range(config.num_layers):
+        attention, feed_forward = ATTENTION.format(layer), FEED_FORWARD.format(layer)
+        shapes |= {f"{attention}{name}.weight": (inner, width) for name in "qkv"}
+        shapes |= {f"{attention}o.weight": (width, inner)}
+        ways_in = ("wi_0", "wi_1") if config.is_gated else ("wi",)
+        shapes |= {f"{feed_forward}{name}.weight": (config.d_ff, width) for name in ways_in}
+        shapes |= {f"{feed_forward}wo.weight": (width, config.d_ff)}
+        norms = (f"{BLOCK.format(layer)}layer.{half}.layer_norm.weight" for half in (0, 1))
+        shapes |= dict.fromkeys(norms, (width,))
+    return {key: torch.Size(shape) for key, shape in shapes.items()}

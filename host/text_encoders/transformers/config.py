@@ -13,13 +13,12 @@ from transformers import (
 )
 
 from ....lumina.prompts.formats import HIDDEN_STATE, MAX_TOKENS, PromptFormat
+from ....lumina.text_encoders.families import ConfigJson
 
 NAME = "transformers_model"  # of the encoder inside a CLIP
 # Not about the network: whose code to run, and how to store and compute, which the host decides.
 _NOT_SIZES = {"auto_map", "dtype", "torch_dtype", "attn_implementation", "_attn_implementation"}
 _NOT_SIZES |= {"experts_implementation", "_experts_implementation"}
-
-ConfigJson = Mapping[str, object]
 
 
 def read_config(config_json: ConfigJson, *, source: str = "config.json") -> PretrainedConfig:

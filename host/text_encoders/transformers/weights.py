@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
+
+from ....lumina.checkpoints import strict
 
 _HEADS = ("lm_head.", "pooler.")  # parts around the layers that are saved beside them
 _SCALES = {"comfy_quant", "weight_scale", "weight_scale_2", "input_scale", "pre_quant_scale"}
@@ -49,7 +48,7 @@ class TextModel:
         read from a header. Raises ValueError that names `source` and a key that is missing,
         unknown or of another shape.
         """
-        shapes = {key: tensor.shape for key, tensor in self.network.state_dict().items()}
+        shapes = strict.shapes_of(self.network)
         prefix = _prefix(weights, shapes)
         if prefix is None:
             raise ValueError(
@@ -64,34 +63,17 @@ class TextModel:
         native = {
             key: weights[name] for key, known in names.items() for name in known if name in weights
         }
-        self._check_complete(native, shapes, prefix, source)
+        strict.check(
+            {prefix + key: tensor for key, tensor in native.items()},
+            {prefix + key: shape for key, shape in shapes.items()},
+            source,
+            kind=f'"{self.kind}" model',
+            asked_by="its config.json",
+            advice=f"{strict.GET_ALL} If config.json is another model's, choose its own.",
+        )
         rest = weights.keys() - {name for known in names.values() for name in known}
         inside = {key.removeprefix(prefix): weights[key] for key in rest if key.startswith(prefix)}
         return native | self._scales(inside, prefix, source)
-
-    def _check_complete(
-        self,
-        native: Mapping[str, Tensor],
-        shapes: Mapping[str, torch.Size],
-        prefix: str,
-        source: str,
-    ) -> None:
-        missing = [key for key in shapes if key not in native]
-        if missing:
-            raise ValueError(
-                f'{source} is incomplete: "{prefix}{missing[0]}" is missing, with '
-                f'{len(missing) - 1} more of the {len(shapes)} that its config.json, a "{self.kind}'
-                '" model, asks for. If the model comes in several files, all of them are needed; '
-                "if config.json is another model's, choose its own."
-            )
-        for key, shape in shapes.items():
-            is_packed = native[key].dtype == torch.uint8
-            if native[key].shape != shape and not is_packed:
-                raise ValueError(
-                    f'{source} does not fit its config.json: "{prefix}{key}" is '
-                    f"{tuple(native[key].shape)} in the one and {tuple(shape)} by the other. "
-                    "Download both again, from the same model."
-                )
 
     def _scales(self, tensors: Mapping[str, Tensor], prefix: str, source: str) -> dict[str, Tensor]:
         """Of tensors that the network does not ask for, those of layers the host quantized."""

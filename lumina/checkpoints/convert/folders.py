@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..broken_files import PICKLED, SAFETENSORS, explain_unreadable
-from ..files import listed, shard_paths
+from ..files import json_object, listed, shard_paths
 
 # File: the name of the tensor that its bytes become. SentencePiece first, as the loader prefers it.
 TOKENIZERS = {
@@ -96,19 +96,9 @@ def _config(home: Path) -> str:
             f"The folder {home.name} has no config.json, which says what its weights are. "
             "Download it into the folder, from where the weights are."
         )
-    return _object_in(path)[0]
-
-
-def _object_in(path: Path) -> tuple[str, dict[str, object]]:
-    """A JSON file that holds an object, as text and as what it says."""
-    try:
-        text = path.read_text("utf-8")
-        said = json.loads(text)
-    except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        raise ValueError(f"{path.name} in {path.parent.name} is damaged. Download it again.")
-    return text, said
+    text = path.read_text("utf-8", "replace")
+    json_object(text, f"{path.name} in {home.name}")
+    return text
 
 
 def _tokenizer(folders: list[Path], source: str) -> Path:
@@ -140,7 +130,7 @@ def _is_tokenizer(path: Path) -> bool:
 
 def _tokenizer_settings(path: Path) -> str:
     """Which tokens begin and end a text, of the much that tokenizer_config.json says."""
-    said = _object_in(path)[1]
+    said = json_object(path.read_bytes(), f"{path.name} in {path.parent.name}")
     known = {key: said[key] for key in _TOKENIZER_SETTINGS if key in said}
     # Special tokens are words, or objects with a word in them.
     return json.dumps({k: v.get("content") if isinstance(v, dict) else v for k, v in known.items()})

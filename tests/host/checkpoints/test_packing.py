@@ -57,7 +57,7 @@ def encode(name, text):
     from lumina_next.host.checkpoints import folders
     from lumina_next.host.text_encoders import loading
 
-    path = folders.locate(folders.TEXT_ENCODERS, name)
+    path = folders.find(folders.TEXT_ENCODERS, name)
     clip = loading.load_text_encoder_file(str(path), {"dtype": torch.float32})
     ((features, _),) = nodes.CLIPTextEncode().encode(clip, text)[0]
     return features

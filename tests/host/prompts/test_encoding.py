@@ -24,7 +24,7 @@ def clip(host):
     from lumina_next.host.text_encoders import loading
 
     tiny.write_gemma(host)
-    path = folders.locate(folders.TEXT_ENCODERS, "gemma.safetensors")
+    path = folders.find(folders.TEXT_ENCODERS, "gemma.safetensors")
     return loading.load_text_encoder_file(str(path), {"dtype": torch.float32})
 
 

@@ -374,19 +374,19 @@ def test_missing_key_is_named(key: str, prefix: str) -> None:
     weights = tiny_file()
     del weights[key]
     weights = {prefix + name: weight for name, weight in weights.items()}
-    with pytest.raises(ValueError, match=f'gemma.safetensors is incomplete: "{key}" is missing'):
+    with pytest.raises(ValueError, match=f'^gemma.safetensors is incomplete: .*"{key}"'):
         load_decoder(weights, source="gemma.safetensors")
 
 
 def test_missing_layer_is_named() -> None:
     weights = {key: w for key, w in tiny_file().items() if not key.startswith("layers.1.")}
-    with pytest.raises(ValueError, match=r'"layers.1.self_attn.q_proj.weight" is missing, with 8'):
-        decoder_config(weights)
+    with pytest.raises(ValueError, match=r'9 of 38 weights are missing \("layers.1.input_layer'):
+        to_native(weights)
 
 
 def test_unknown_key_is_named() -> None:
     weights = tiny_file() | {"layers.0.mlp.router.weight": torch.zeros(1)}
-    with pytest.raises(ValueError, match='unknown key "layers.0.mlp.router.weight"'):
+    with pytest.raises(ValueError, match='1 weight .*"layers.0.mlp.router.weight"'):
         to_native(weights)
 
 

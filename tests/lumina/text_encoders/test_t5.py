@@ -68,13 +68,13 @@ def test_decoder_is_left_out_and_the_embedding_has_one_name(absent: str | None) 
 def test_missing_key_is_named(key: str) -> None:
     weights = encoder(feed_forward_proj="gated-gelu")
     del weights[key]
-    with pytest.raises(ValueError, match=f't5.pt is incomplete: "{key}" is missing'):
+    with pytest.raises(ValueError, match=f'^t5.pt is incomplete: .*"{key}"'):
         t5_to_native(weights, source="t5.pt")
 
 
 def test_missing_embedding_is_named() -> None:
     weights = {key: tensor for key, tensor in encoder().items() if "block" in key or "norm" in key}
-    with pytest.raises(ValueError, match='"shared.weight" is missing'):
+    with pytest.raises(ValueError, match='incomplete: it has no "shared.weight"'):
         t5_to_native(weights)
 
 
@@ -82,5 +82,5 @@ def test_unknown_key_is_named_and_scales_are_kept() -> None:
     weights = encoder()
     scale = "encoder.block.0.layer.0.SelfAttention.q.weight_scale"
     assert scale in t5_to_native(weights | {scale: torch.ones(1)})
-    with pytest.raises(ValueError, match='t5.pt is not a plain T5: unknown key "encoder.pooler.w"'):
+    with pytest.raises(ValueError, match='^t5.pt is not a plain T5.*"encoder.pooler.w"'):
         t5_to_native(weights | {"encoder.pooler.w": torch.ones(1)}, source="t5.pt")

@@ -1,0 +1,107 @@
+"""The one strict check: a network gets exactly its weights, each of its shape, and nothing else.
+
+A weight that is missing, unknown or of another shape is an error that names the file: a picture
+from half a model is a gray picture. Scales of quantized layers are known beside their weight.
+"""
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .files import counted, listed
+from .key_names import StateDict, is_quantization
+
+GET_ALL = (
+    "If the model comes in several files, keep them in one folder and choose any of them or their "
+    ".safetensors.index.json; if it is one file, download it again."
+)
+Shapes = Mapping[str, torch.Size]
+
+
+def shapes_of(network: nn.Module) -> dict[str, torch.Size]:
+    """Name and shape of each weight of a network, which may be on device "meta"."""
+    return {key: tensor.shape for key, tensor in network.state_dict().items()}
+
+
+def check(
+    weights: StateDict,
+    expected: Shapes,
+    source: str,
+    *,
+    kind: str,
+    asked_by: str = "the rest of the file",
+    advice: str = GET_ALL,
+) -> None:
+    """Raise ValueError unless `weights` are what a network of the `kind` expects.
+
+    The text names the first keys at fault, how many there are, and the likely cause. asked_by:
+    what tells the expected shapes. advice: what to do about weights that are missing.
+    """
+    modules = {key.rpartition(".")[0] for key in expected} | {""}
+    missing = [key for key in expected if key not in weights]
+    unknown = [
+        key
+        for key in weights.keys() - expected.keys()
+        if not is_quantization(key) or key.rpartition(".")[0] not in modules
+    ]
+    check_names(missing, unknown, len(expected), source, kind=kind, advice=advice)
+    for key, shape in expected.items():
+        _check_shape(key, weights[key], shape, source, asked_by)
+
+
+def check_names(
+    missing: Collection[str],
+    unknown: Collection[str],
+    total: int,
+    source: str,
+    *,
+    kind: str,
+    advice: str = GET_ALL,
+) -> None:
+    """Raise ValueError if any of `total` weights is missing, or any other is there."""
+    others = f"It has {_described(unknown)} that {kind} does not know. " if unknown else ""
+    if missing:
+        raise ValueError(
+            f"{source} is incomplete: {len(missing)} of {counted(total, 'weight')} "
+            f"{'is' if len(missing) == 1 else 'are'} missing ({_quoted(missing)}). {others}{advice}"
+        )
+    if unknown:
+        raise ValueError(
+            f"{source} is not a plain {kind}. {others}Without them it would be another model than "
+            "was trained, so it is not loaded."
+        )
+
+
+def _described(keys: Collection[str]) -> str:
+    return f"{counted(len(keys), 'weight')} ({_quoted(keys)})"
+
+
+def _quoted(keys: Collection[str]) -> str:
+    return listed([f'"{key}"' for key in sorted(keys)])
+
+
+def _check_shape(
+    key: str, weight: Tensor, expected: torch.Size, source: str, asked_by: str
+) -> None:
+    if weight.shape != expected and not is_packed(weight):
+        raise ValueError(
+            f'{source} does not fit together: "{key}" is {_in_words(weight.shape)} where '
+            f"{asked_by} asks for {_in_words(expected)}. Parts of two models may be mixed."
+        )
+
+
+def _in_words(shape: torch.Size) -> str:
+    return " x ".join(map(str, shape)) or "a single number"
+
+
+def is_packed(weight: Tensor) -> bool:
+    """Whether each byte holds two values of a row, as in 4-bit formats."""
+    return weight.dtype == torch.uint8
+
+
+def size(weights: StateDict, key: str, source: str, axis: int = 0) -> int:
+    """Length of one axis of a weight; ValueError says that the file is incomplete without it."""
+    if key not in weights:
+        raise ValueError(f'{source} is incomplete: it has no "{key}". {GET_ALL}')
+    return weights[key].shape[axis]
