@@ -1,7 +1,10 @@
 // Opens a workflow of the pack in ComfyUI's editor, as the template browser does, runs it, and opens
 // the help of a node. What was seen is printed as one JSON object for tests/browser/test_editor.py.
 //
-//     node editor.mjs '{"url": ..., "chromium": ..., "folder": ..., "pack": ..., "workflow": ...}'
+//     node editor.mjs SETTINGS
+//
+// SETTINGS is a JSON object: url of the server, chromium and folder (for screenshots) as paths,
+// picture (of the graph) as a path, pack, workflow, and helped, the type of the node to explain.
 
 import path from "node:path";
 import { chromium } from "playwright-core";
@@ -25,6 +28,7 @@ async function main(settings) {
     const opened = await open(page, settings);
     const run = await runWorkflow(page);
     await page.screenshot({ path: path.join(settings.folder, `${settings.workflow}.png`) });
+    await drawGraph(page, settings.picture);
     const help = await openHelp(page, settings.helped);
     await page.screenshot({ path: path.join(settings.folder, `${settings.workflow}-help.png`) });
     const broken = await openBroken(page);
@@ -97,6 +101,34 @@ async function runWorkflow(page) {
     return imgs.map((image) => [image.naturalWidth, image.naturalHeight]);
   });
   return { ...(await look(page)), id: answer.prompt_id, shown };
+}
+
+// The groups with what lies in them, at full size and without the editor's panels: docs/graph.png.
+async function drawGraph(page, file) {
+  await toggleFocusMode(page);
+  const clip = await page.evaluate(showGroups, { margin: 10, corner: 100 });
+  await page.waitForTimeout(1000); // until the canvas is drawn anew
+  await page.screenshot({ path: file, clip });
+  await toggleFocusMode(page);
+}
+
+async function toggleFocusMode(page) {
+  await page.evaluate(() => {
+    return window.app.extensionManager.command.execute("Workspace.ToggleFocusMode");
+  });
+}
+
+// Moves the canvas so that the groups begin at `corner`: their box on the screen, in pixels.
+function showGroups({ margin, corner }) {
+  const { canvas, graph } = window.app;
+  const boxes = graph.groups.map(({ pos: [x, y], size: [w, h] }) => [x, y, x + w, y + h]);
+  const [left, top] = [0, 1].map((side) => Math.min(...boxes.map((box) => box[side])) - margin);
+  const [right, bottom] = [2, 3].map((side) => Math.max(...boxes.map((box) => box[side])) + margin);
+  canvas.ds.scale = 1;
+  canvas.ds.offset = [corner - left, corner - top];
+  canvas.setDirty(true, true);
+  const { x, y } = canvas.canvas.getBoundingClientRect();
+  return { x: x + corner, y: y + corner, width: right - left, height: bottom - top };
 }
 
 // Selects the node and presses the (i) above it: the text of the panel that opens.

@@ -1,13 +1,16 @@
 """ComfyUI's editor in a real browser: our workflow opens, runs and is explained.
 
 tests/browser/editor.mjs drives Chromium once for all of these tests; what it saw is asserted here.
-Its screenshots lie in pytest's temporary folder.
+Its screenshots lie in pytest's temporary folder. `--graph-picture FILE` says where the README's
+goes.
 """
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lumina_next.demo import GRAPH, client
 from lumina_next.tests.support import jobs
@@ -23,12 +26,26 @@ DEMO_GRAPH = json.loads(GRAPH.read_text())
 
 
 @pytest.fixture(scope="module")
-def seen(server, chromium, tmp_path_factory):
+def folder(tmp_path_factory):
+    """Where the screenshots go."""
+    return tmp_path_factory.mktemp("browser")
+
+
+@pytest.fixture(scope="module")
+def graph_picture(folder, request):
+    """Where the picture of the graph goes."""
+    chosen = request.config.getoption("--graph-picture", default=None)
+    return Path(chosen or folder / "graph.png").resolve()
+
+
+@pytest.fixture(scope="module")
+def seen(server, chromium, folder, graph_picture):
     """What editor.mjs reports."""
     settings = {
         "url": server.url,
         "chromium": chromium,
-        "folder": str(tmp_path_factory.mktemp("browser")),
+        "folder": str(folder),
+        "picture": str(graph_picture),
         "pack": PACK_NAME,
         "workflow": WORKFLOW.stem,
         "helped": A_NODE_OF_THE_PACK,
@@ -72,6 +89,11 @@ def test_run_saves_and_shows_a_picture(seen, server):
     assert jobs.wait(server, run["id"])["status"]["status_str"] == "success"
     (picture,) = client.wait(server.url, run["id"])
     assert client.download(server.url, picture).startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_picture_in_the_readme_frames_the_graph_as_it_is(seen, graph_picture):
+    with Image.open(graph_picture) as taken, Image.open(ROOT / "docs" / "graph.png") as shown:
+        assert shown.size == taken.size
 
 
 def test_help_page_is_shown(seen):

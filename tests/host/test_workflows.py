@@ -1,4 +1,4 @@
-"""What users begin with fits the server as it is: workflows/, help pages, the README's program.
+"""What users begin with works as it is: workflows/, help pages, the programs in docs/api.md.
 
 Every graph is checked against what the server says about its nodes, and uses only the models that
 come with the pack.
@@ -192,16 +192,38 @@ def test_help_pages_are_served(server):
             assert page.read() == path.read_bytes()
 
 
-def test_program_in_the_readme_downloads_a_picture(server, tmp_path):
-    program = re.search(
-        r"```python\n(import json.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+def programs():
+    """The Python in docs/api.md: first what talks to a server, then what needs none."""
+    talks, *needs_none = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL
     )
-    code = program[1].replace("http://127.0.0.1:8188", server.url)
-    assert code != program[1]
-    (tmp_path / "text-to-image.api.json").write_text(json.dumps(jobs.good_graph()))
+    return talks, "\n".join(needs_none)
+
+
+def run_python(code, folder):
+    """What the program prints."""
     command = [sys.executable, "-c", code]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_program_in_the_docs_downloads_a_picture(server, tmp_path):
+    program, _ = programs()
+    code = program.replace("http://127.0.0.1:8188", server.url)
+    assert code != program
+    (tmp_path / "text-to-image.api.json").write_text(json.dumps(jobs.good_graph()))
+    printed = run_python(code, tmp_path)
     (picture,) = tmp_path.glob("*.png")
-    assert run.stdout.strip() == picture.name
+    assert printed.strip() == picture.name
+    assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_program_in_plain_torch_draws_a_picture(tmp_path):
+    _, program = programs()
+    for folder in ("lumina", "demo"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    run_python(program, tmp_path)
+    (picture,) = tmp_path.glob("*.png")
+    assert f'save("{picture.name}")' in program
     assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
