@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from demo.training.saving import write_json
-from lumina.config import NEXT_DIT_2B_GQA, NextDiTConfig
+from lumina.config import NEXT_DIT_2B_GQA, PX_PER_LATENT, PX_PER_TOKEN, NextDiTConfig
 from lumina.model.layers import scaled_dot_product_attention
 from lumina.model.next_dit import NextDiT
 from lumina.options.context_drop import Cells, ContextDrop
@@ -38,7 +38,6 @@ from lumina.schedules import SCHEDULES
 RESULTS = Path(__file__).parent / "results" / "context_drop.json"
 FACTORS = (1, 2, 4)
 CAPTION_TOKENS = 128
-PX_PER_TOKEN, PX_PER_LATENT = 16, 8
 COLUMNS = (
     *("Picture", "Tokens", "Batch", "Rounds", "r", "Layer, s", "Self-attention"),
     *("Layer", "Step", "Run"),

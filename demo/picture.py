@@ -18,6 +18,7 @@ from pathlib import Path
 
 import aiohttp
 
+from lumina.checkpoints.convert.disk import whole_file
 from tools.comfyui import Host
 from tools.environment import HOST_VERSION
 
@@ -102,9 +103,8 @@ def show(event: dict, graph: dict) -> None:
 def moved(picture: Path, target: Path) -> Path:
     """Move the picture to `target`, which appears whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    part.write_bytes(picture.read_bytes())
-    part.replace(target)
+    with whole_file(target) as file:
+        file.write(picture.read_bytes())
     picture.unlink()
     return target
 

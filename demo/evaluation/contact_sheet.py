@@ -18,12 +18,12 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from lumina.checkpoints.convert.disk import whole_file
 from tools.comfyui import Host
 from tools.environment import ROOT
 
 from .. import GRAPH, client
 from ..scenes.drawing import main_caption, sample_held_out_scene
-from ..training.saving import write_whole
 
 SHEET = ROOT / "demo" / "contact-sheet.png"
 COLUMNS, ROWS = 4, 3
@@ -88,7 +88,8 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, width_px: int) -> list[str]
 
 
 def save(sheet: Image.Image) -> None:
-    write_whole(SHEET, lambda unfinished: sheet.save(unfinished, "PNG", optimize=True))
+    with whole_file(SHEET) as file:
+        sheet.save(file, "PNG", optimize=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lumina.checkpoints.loading import load_next_dit
+from lumina.config import PX_PER_LATENT
 from lumina.model.caption import padding_mask
 from lumina.options.guidance import RELEASED_CHANNELS, on_channels
 from lumina.options.run import RunSettings
@@ -42,7 +43,7 @@ class Demo:
 
     def draw(self, captions: list[str], *, size_px: int = 128, **run: object) -> np.ndarray:
         """One picture for each caption: uint8 RGB (B, size_px, size_px, 3). run: as `latents`."""
-        side = size_px // autoencoder.PIXELS_PER_LATENT
+        side = size_px // PX_PER_LATENT
         return self.pictures(self.latents(captions, side, **run))
 
     @torch.inference_mode()

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from lumina.config import PX_PER_LATENT, PX_PER_TOKEN
 from lumina.options.context_drop import ORDERS, ContextDrop
 from lumina.options.resolution import Resolution
 from lumina.options.run import RunSettings
@@ -38,7 +39,7 @@ from .evaluate import BATCH, Share, held_out_scenes
 from .generate import Demo
 
 RESULTS = FOLDER / "results"
-TRAINED_PX, PX_PER_TOKEN = 128, 16
+TRAINED_PX = 128
 CALLS = (5, 10, 20, 30)
 SOLVERS_COMPARED = ("euler", "midpoint", "heun", "bosh3", "rk4")
 
@@ -62,7 +63,7 @@ class Measure:
     def __init__(
         self, demo: Demo, count: int, size_px: int = TRAINED_PX, *, in_half: bool = False
     ) -> None:
-        self.demo, self.side, self.in_half = demo, size_px // 8, in_half
+        self.demo, self.side, self.in_half = demo, size_px // PX_PER_LATENT, in_half
         self.scenes = held_out_scenes(count // 2, 1, seed=7) + held_out_scenes(count // 2, 2, 7)
         self.fine: Tensor | None = None
 

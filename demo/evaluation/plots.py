@@ -1,4 +1,4 @@
-"""The measured results as pictures: demo/results/*.svg, for the README.
+"""The measured results as pictures: demo/results/*.svg, for docs/measurements.md.
 
     python -m demo.evaluation.plots
 
@@ -26,11 +26,10 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
+from lumina.checkpoints.convert.disk import whole_file
 from lumina.options.context_drop import ORDERS
 from lumina.schedules import SCHEDULES
 from tools.environment import ROOT
-
-from ..training.saving import write_whole
 
 RESULTS = ROOT / "demo" / "results"
 TIMES = ROOT / "benchmarks" / "results" / "context_drop.json"
@@ -283,7 +282,8 @@ def draw(plot: Callable[[Figure, Rows], None], rows: Rows, path: Path) -> None:
     with matplotlib.rc_context(STYLE):
         figure = Figure()
         plot(figure, rows)
-        write_whole(path, lambda part: figure.savefig(part, format="svg", metadata={"Date": None}))
+        with whole_file(path) as file:
+            figure.savefig(file, format="svg", metadata={"Date": None})
 
 
 def main() -> None:

@@ -24,7 +24,6 @@ from .saving import save_weights
 
 SDXL_SCALE = 0.13025
 LATENT_CHANNELS = 4
-PIXELS_PER_LATENT = 8
 SHIPPED = FOLDER / "models" / "vae" / "lumina-next-demo.safetensors"
 _WIDTH = 64
 LATENT_LIMIT = 3.0

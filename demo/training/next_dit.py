@@ -37,7 +37,7 @@ from .. import FOLDER
 from ..evaluation.generate import MODELS, NAME
 from ..scenes import drawing
 from . import autoencoder
-from .saving import save_weights, write_whole
+from .saving import save_state, save_weights
 from .tokenizer import Tokenizer, train_tokenizer
 
 CAPTION_DROPOUT = 0.1
@@ -124,7 +124,7 @@ def encoded_scenes(
         if start % 2000 == 0:
             print(f"encoded {start} of {count}, {time.monotonic() - started:.0f} s", flush=True)
     latents = torch.cat(latents)
-    write_whole(path, lambda unfinished: torch.save(latents, unfinished))
+    save_state(latents, path)
     return drawn, latents
 
 
@@ -212,7 +212,7 @@ class Trainer:
             "step": self.step,
             "elapsed": self.elapsed,
         }
-        write_whole(self.checkpoint, lambda unfinished: torch.save(state, unfinished))
+        save_state(state, self.checkpoint)
 
     def _restore(self, state: dict) -> None:
         self.pair.load_state_dict(state["pair"])

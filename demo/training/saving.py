@@ -1,25 +1,25 @@
-"""Files that are written whole or not at all: under a temporary name first, then renamed."""
+"""Files that the demo's scripts write, whole or not at all."""
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from lumina.checkpoints.convert.disk import whole_file
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file, then put it in the place of `path`."""
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, its folder too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    write(unfinished)
-    os.replace(unfinished, path)
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def write_json(path: Path, content: object) -> None:
-    text = json.dumps(content, indent=1) + "\n"
-    write_whole(path, lambda unfinished: unfinished.write_text(text))
+    write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def save_weights(
@@ -27,5 +27,11 @@ def save_weights(
 ) -> None:
     """Write a safetensors file."""
     # As bytes: safetensors' own file writer makes files that only their owner may read.
-    content = save({key: value.contiguous() for key, value in weights.items()}, metadata)
-    write_whole(path, lambda unfinished: unfinished.write_bytes(content))
+    write_bytes(path, save({key: value.contiguous() for key, value in weights.items()}, metadata))
+
+
+def save_state(state: object, path: Path) -> None:
+    """Write what torch.save writes: a checkpoint to go on from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        torch.save(state, file)

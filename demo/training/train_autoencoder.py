@@ -32,7 +32,7 @@ from ..scenes.drawing import (
     sample_training_scene,
 )
 from .autoencoder import LATENT_LIMIT, SDXL_SCALE, SHIPPED, Autoencoder, ResidualBlock, load, save
-from .saving import write_whole
+from .saving import save_state
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class Training:
             "seconds": self.seconds,
             "step": self.step,
         }
-        write_whole(self.checkpoint, lambda unfinished: torch.save(state, unfinished))
+        save_state(state, self.checkpoint)
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True)

@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-# --- on the disk
 
-
-def _check_place(file: Path, folder: Path) -> None:
+def check_target(file: Path, folder: Path) -> None:
+    """Raise ValueError or OSError unless `file` may be made from `folder`."""
     if file.suffix.lower() != ".safetensors":
         raise ValueError(f'The file to write must end in .safetensors, not "{file.name}".')
     if not file.parent.is_dir():
@@ -28,7 +27,8 @@ def _check_place(file: Path, folder: Path) -> None:
         )
 
 
-def _check_space(folder: Path, size: int) -> None:
+def check_space(folder: Path, size: int) -> None:
+    """Raise OSError unless the disk of `folder` has room for `size` bytes."""
     free = shutil.disk_usage(folder).free
     if free < size:
         raise OSError(
@@ -37,13 +37,13 @@ def _check_space(folder: Path, size: int) -> None:
         )
 
 
-def _holds(file: Path, stream: Iterator[tuple[int, memoryview]], size: int) -> bool:
+def holds(file: Path, pieces: Iterator[tuple[int, memoryview]], size: int) -> bool:
     """Whether a file is already what would be written."""
     if file.stat().st_size != size:
         return False
     with file.open("rb") as present:
-        for place, piece in stream:
-            present.seek(place)
+        for offset, piece in pieces:
+            present.seek(offset)
             # As bytes: memoryviews are compared number by number.
             if present.read(len(piece)) != bytes(piece):
                 return False
@@ -51,8 +51,11 @@ def _holds(file: Path, stream: Iterator[tuple[int, memoryview]], size: int) -> b
 
 
 @contextmanager
-def _whole_or_not_at_all(file: Path) -> Iterator[BinaryIO]:
-    """A new file under a temporary name: takes the place of `file`, or is gone after an error."""
+def whole_file(file: Path) -> Iterator[BinaryIO]:
+    """A new file under a temporary name: takes the place of `file`, or is gone after an error.
+
+    Raises OSError saying so where the disk became full.
+    """
     unfinished = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
     remove = partial(unfinished.unlink, missing_ok=True)
     atexit.register(remove)  # ComfyUI quits without waiting for the thread that writes
@@ -71,9 +74,6 @@ def _whole_or_not_at_all(file: Path) -> Iterator[BinaryIO]:
     finally:
         remove()
         atexit.unregister(remove)
-
-
-# --- the command
 
 
 def in_words(size: int) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from ..files import listed
-from .disk import _check_place, _check_space, _holds, _whole_or_not_at_all, in_words
+from .disk import check_space, check_target, holds, in_words, whole_file
 from .folders import find_parts
-from .plan import Progress, _plan, _stream
+from .layout import Progress, lay_out, pieces_of
 
 DTYPES: dict[str, torch.dtype | None] = {
     "keep": None,
@@ -49,24 +49,24 @@ def pack(
     ValueError or OSError that say what is wrong with which file.
     """
     folder, file = Path(folder), Path(file)
-    _check_place(file, folder)
-    plan = _plan(find_parts(folder), DTYPES[dtype], progress)
+    check_target(file, folder)
+    layout = lay_out(find_parts(folder), DTYPES[dtype], progress)
     clamped: Counter[str] = Counter()
     if file.exists():
-        if _holds(file, _stream(plan, clamped, progress), plan.size):
-            return Packed(file, plan.size, False, clamped)
+        if holds(file, pieces_of(layout, clamped, progress), layout.size):
+            return Packed(file, layout.size, False, clamped)
         if not overwrite:
             raise FileExistsError(
                 f"{file.name} is in {file.parent} already, and it is not {folder.name} packed as "
                 f"{dtype}. Choose another name, or allow it to be overwritten."
             )
         clamped.clear()
-    _check_space(file.parent, plan.size)
-    with _whole_or_not_at_all(file) as unfinished:
-        for place, piece in _stream(plan, clamped, progress):
-            unfinished.seek(place)
+    check_space(file.parent, layout.size)
+    with whole_file(file) as unfinished:
+        for offset, piece in pieces_of(layout, clamped, progress):
+            unfinished.seek(offset)
             unfinished.write(piece)
-    return Packed(file, plan.size, True, clamped)
+    return Packed(file, layout.size, True, clamped)
 
 
 def describe(packed: Packed) -> str:

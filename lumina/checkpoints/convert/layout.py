@@ -23,20 +23,18 @@ Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The packed file before it is written. places: where the bytes of each tensor begin."""
+class FileLayout:
+    """A packed file that is not written yet. offsets: where the bytes of each tensor begin."""
 
     shards: list[Shard]
     dtype: torch.dtype | None
     header: bytes
-    places: Mapping[str, int]
+    offsets: Mapping[str, int]
     size: int
 
 
-# --- the packed file
-
-
-def _plan(parts: EncoderFiles, dtype: torch.dtype | None, progress: Progress) -> Plan:
+def lay_out(parts: EncoderFiles, dtype: torch.dtype | None, progress: Progress) -> FileLayout:
+    """The file that a folder's parts make up. Raises ValueError if they are not of one model."""
     config = json.loads(parts.metadata["config"])
     if dtype is not None and "quantization_config" in config:
         raise ValueError(
@@ -53,7 +51,7 @@ def _plan(parts: EncoderFiles, dtype: torch.dtype | None, progress: Progress) ->
         for name, entry in shard.entries.items()
         if name not in leave_out
     }
-    return Plan(shards, dtype, *_layout(entries, {"format": "pt", **parts.metadata}))
+    return FileLayout(shards, dtype, *_header(entries, {"format": "pt", **parts.metadata}))
 
 
 def _check_names(shards: list[Shard], files: list[str]) -> None:
@@ -108,10 +106,10 @@ def _is_converted(entry: Entry) -> bool:
     return entry.dtype in FLOATS and len(entry.shape) >= 2
 
 
-def _layout(
+def _header(
     entries: Mapping[str, Entry], metadata: Mapping[str, str]
 ) -> tuple[bytes, dict[str, int], int]:
-    """Header, places and size of a file: wide types first, so that all numbers are aligned."""
+    """Header, offsets and size of a file: wide types first, so that all numbers are aligned."""
 
     def width(name: str) -> int:
         return entries[name].size // max(1, math.prod(entries[name].shape))
@@ -132,27 +130,30 @@ def _layout(
     return header, {key: len(header) + at for key, at in begins.items()}, len(header) + begin
 
 
-def _stream(
-    plan: Plan, clamped: Counter[str], progress: Progress
+def pieces_of(
+    layout: FileLayout, clamped: Counter[str], progress: Progress
 ) -> Iterator[tuple[int, memoryview]]:
-    """All bytes of the file in the order they are read, each piece with its place."""
+    """All bytes of the file in the order they are read, each piece with its offset.
+
+    clamped counts, for each tensor, the numbers that were too large for fp8.
+    """
     done = 0
-    for place, piece in _pieces(plan, clamped):
-        yield place, piece
+    for offset, piece in _pieces(layout, clamped):
+        yield offset, piece
         done += len(piece)
-        progress(done, plan.size)
+        progress(done, layout.size)
 
 
-def _pieces(plan: Plan, clamped: Counter[str]) -> Iterator[tuple[int, memoryview]]:
-    yield 0, memoryview(plan.header)
-    places = dict(plan.places)
-    for shard in plan.shards:
-        for name, piece in shard.read([name for name in shard.entries if name in places]):
-            if plan.dtype is not None and _is_converted(shard.entries[name]):
+def _pieces(layout: FileLayout, clamped: Counter[str]) -> Iterator[tuple[int, memoryview]]:
+    yield 0, memoryview(layout.header)
+    offsets = dict(layout.offsets)
+    for shard in layout.shards:
+        for name, piece in shard.read([name for name in shard.entries if name in offsets]):
+            if layout.dtype is not None and _is_converted(shard.entries[name]):
                 numbers = torch.frombuffer(piece, dtype=FLOATS[shard.entries[name].dtype])
-                piece = _converted(numbers, plan.dtype, name, clamped)
-            yield places[name], piece
-            places[name] += len(piece)
+                piece = _converted(numbers, layout.dtype, name, clamped)
+            yield offsets[name], piece
+            offsets[name] += len(piece)
 
 
 def _converted(numbers: Tensor, dtype: torch.dtype, name: str, clamped: Counter[str]) -> memoryview:
