@@ -1,50 +1,85 @@
-"""Which text model a file holds: one table of patterns and names, and what config.json says."""
+"""Which text model a file holds: one table, from a pattern of key names to a name and a reader.
+
+Decoders that carry the same names are told apart by config.json, or by the size of the vocabulary.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from .config import FAMILIES
 
 ConfigJson = Mapping[str, object]
+DECODER, T5 = "decoder", "t5"
 
 
-def explain_unknown(
-    state_dict: Mapping[str, Tensor],
-    config_json: ConfigJson | None,
-    source: str,
-    known: str = "Gemma-1, LLaMA-2, T5",
-) -> str:
-    """What a file holds that is none of the known models, and what to choose in its place."""
-    return (
-        f"{source} is none of the text encoders that are known by their weights ({known}): it "
-        f"looks like {describe(state_dict, config_json)}. Lumina-Next was trained with "
-        "google/gemma-2b (the first Gemma, 2 billion parameters); choose that. For a model trained "
-        "with another language model, choose that one's whole Hugging Face folder, config.json "
-        "included."
-    )
+@dataclass(frozen=True)
+class KnownModel:
+    """A row of the table. reader: what reads it here by itself, DECODER or T5; None for nothing."""
+
+    pattern: str
+    name: str
+    reader: str | None = None
+
+
+# Tried in this order: Gemma-3 has Gemma-2's layers too.
+TABLE = (
+    KnownModel(r"(^|\.)(x_embedder|patch_embedder)\.", "a diffusion model, not its text encoder"),
+    KnownModel(
+        r"^(vision_tower|language_model|multi_modal_projector)\.", "a model for pictures and text"
+    ),
+    KnownModel(r"self_attn\.q_norm\.weight$", "Gemma-3 or Qwen3 (it normalizes queries)"),
+    KnownModel(r"\.pre_feedforward_layernorm\.", "Gemma-2 (it normalizes before the feed-forward)"),
+    KnownModel(r"self_attn\.q_proj\.bias$", "Qwen2 (its projections have a bias)"),
+    KnownModel(
+        r"^tok_embeddings\.", "LLaMA in Meta's own format; its Hugging Face folder ends in -hf"
+    ),
+    KnownModel(
+        r"^encoder\.block\.1\..*relative_attention_bias", "UMT5 (each layer has its own positions)"
+    ),
+    KnownModel(r"^encoder\.block\.", "T5", T5),
+    KnownModel(r"text_model\.", "CLIP"),
+    KnownModel(r"^(embed_tokens|layers\.\d+|norm)\.", "a relative of LLaMA", DECODER),
+)
+# LLaMA-2's vocabulary is 32,000 and fine-tunes add a few; Gemma's is 256,000, and one that is
+# smaller than LLaMA's is a Gemma that was made small.
+VOCABULARIES = {"gemma": {*range(32_000), 256_000}, "llama": range(32_000, 32_065)}
+LLAMA_3_VOCABULARY = 128_256
 
 
 def family_of(
     state_dict: Mapping[str, Tensor], config_json: ConfigJson | None = None
 ) -> str | None:
     """ "gemma", "llama" or "t5" for what this pack reads by itself; None for any other model."""
-    config_json = config_json or {}
-    keys = {key.removeprefix("model.") for key in state_dict}
-    if _other_model(keys) == T5:
-        return "t5" if _is_plain_t5(config_json) else None
-    if _other_model(keys) or not any(map(re.compile(_DECODER).match, keys)):
+    config_json, model = config_json or {}, _model_of(state_dict)
+    if model is None or model.reader is None:
         return None
+    if model.reader == T5:
+        return T5 if _is_plain_t5(config_json) else None
     if "model_type" in config_json:
-        return config_json["model_type"] if _is_plain(config_json) else None
+        return config_json["model_type"] if _is_plain_decoder(config_json) else None
     size = _vocabulary(state_dict)
-    if size is None or size in _VOCABULARIES["gemma"]:
+    if size is None:
         return "gemma"
-    return "llama" if size in _VOCABULARIES["llama"] else None
+    return next((name for name, sizes in VOCABULARIES.items() if size in sizes), None)
 
 
-def _is_plain(config_json: ConfigJson) -> bool:
+def _model_of(keys: Iterable[str]) -> KnownModel | None:
+    bare = [key.removeprefix("model.") for key in keys]
+    for model in TABLE:
+        if any(map(re.compile(model.pattern).search, bare)):
+            return model
+    return None
+
+
+def _vocabulary(state_dict: Mapping[str, Tensor]) -> int | None:
+    names = ("embed_tokens.weight", "model.embed_tokens.weight")
+    return next((len(state_dict[name]) for name in names if name in state_dict), None)
+
+
+def _is_plain_decoder(config_json: ConfigJson) -> bool:
     """Whether a config.json describes a model of `FAMILIES` without later additions."""
     scaling = config_json.get("rope_scaling") or config_json.get("rope_parameters") or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
@@ -67,50 +102,32 @@ def _is_plain_t5(config_json: ConfigJson) -> bool:
 
 def describe(state_dict: Mapping[str, Tensor], config_json: ConfigJson | None = None) -> str:
     """Which text model a file holds, in words for an error text."""
-    keys = {key.removeprefix("model.") for key in state_dict}
-    family = family_of(state_dict, config_json)
+    family, model = family_of(state_dict, config_json), _model_of(state_dict)
     if family in FAMILIES:
         return FAMILIES[family].name
-    other = _other_model(keys)
-    if other and (other != T5 or family == "t5"):
-        return other
+    if model and (model.reader is None or family == T5):
+        return model.name
     if config_json and "model_type" in config_json:
         return f'a model of the type "{config_json["model_type"]}"'
-    if not any(map(re.compile(_DECODER).match, keys)):
-        return f'something else (its first key is "{min(keys)}")' if keys else "an empty file"
+    if model is None or model.reader == T5:
+        first = min((key.removeprefix("model.") for key in state_dict), default=None)
+        return f'something else (its first key is "{first}")' if first else "an empty file"
     size = _vocabulary(state_dict)
-    name = "LLaMA-3" if size == 128_256 else "a relative of LLaMA"
+    name = "LLaMA-3" if size == LLAMA_3_VOCABULARY else model.name
     return f"{name} (a vocabulary of {size:,} tokens)"
 
 
-def _vocabulary(state_dict: Mapping[str, Tensor]) -> int | None:
-    names = ("embed_tokens.weight", "model.embed_tokens.weight")
-    found = [len(state_dict[name]) for name in names if name in state_dict]
-    return found[0] if found else None
-
-
-def _other_model(keys: set[str]) -> str | None:
-    for pattern, name in OTHER_MODELS.items():
-        if any(re.search(pattern, key) for key in keys):
-            return name
-    return None
-
-
-_DECODER = r"embed_tokens\.|layers\.\d+\.|norm\."
-# The tensors carry the same names, only the vocabulary tells: LLaMA-2's is 32,000 and fine-tunes
-# add a few; Gemma's is 256,000, and a smaller one than LLaMA's is a Gemma that was made small.
-_VOCABULARIES = {"gemma": {*range(32_000), 256_000}, "llama": range(32_000, 32_065)}
-T5 = "T5"
-
-# Tried in this order: Gemma-3 has Gemma-2's layers too.
-OTHER_MODELS = {
-    r"(^|\.)(x_embedder|patch_embedder)\.": "a diffusion model, not its text encoder",
-    r"^(vision_tower|language_model|multi_modal_projector)\.": "a model for pictures and text",
-    r"self_attn\.q_norm\.weight$": "Gemma-3 or Qwen3 (it normalizes queries)",
-    r"\.pre_feedforward_layernorm\.": "Gemma-2 (it normalizes before the feed-forward)",
-    r"self_attn\.q_proj\.bias$": "Qwen2 (its projections have a bias)",
-    r"^tok_embeddings\.": "LLaMA in Meta's own format; its Hugging Face folder ends in -hf",
-    r"^encoder\.block\.1\..*relative_attention_bias": "UMT5 (each layer has its own positions)",
-    r"^encoder\.block\.": T5,
-    r"text_model\.": "CLIP",
-}
+def explain_unknown(
+    state_dict: Mapping[str, Tensor],
+    config_json: ConfigJson | None,
+    source: str,
+    known: str = "Gemma-1, LLaMA-2, T5",
+) -> str:
+    """What a file holds that is none of the known models, and what to choose in its place."""
+    return (
+        f"{source} is none of the text encoders that are known by their weights ({known}): it "
+        f"looks like {describe(state_dict, config_json)}. Lumina-Next was trained with "
+        "google/gemma-2b (the first Gemma, 2 billion parameters); choose that. For a model trained "
+        "with another language model, choose that one's whole Hugging Face folder, config.json "
+        "included."
+    )
