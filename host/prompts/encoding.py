@@ -4,18 +4,16 @@ One prompt becomes what "CLIP Text Encode" makes of it. Several become one batch
 (N, S, D) and mask (N, S), padded with zeros to the longest; the sampler takes row i for picture i.
 """
 
-import bisect
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import comfy.sd
 import torch
 from torch import Tensor
 
-from ...lumina.prompts.templates import Prompt, beginning
+from ...lumina.prompts.templates import Prompt
 from ..model.conditioning import PaddedSequence, caption_mask
-from ..notices import say
+from ..notices import say, warn
 from .tokenizer import HostTokenizer
 
 Conditioning = list[list]  # of [features, what else belongs to them]; most often just one
@@ -24,11 +22,15 @@ MOST_REMARKS = 6
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prompt, its place in the node, as in "positive" or "positive 2", and what came of it."""
+    """A prompt, its place in the node, as in "positive" or "positive 2", and what came of it.
+
+    warnings: its tokenizer's, such as that it was cut.
+    """
 
     place: str
     prompt: Prompt
     conditioning: Conditioning
+    warnings: Sequence[str]
 
 
 def encode_both(
@@ -53,17 +55,24 @@ def encode_both(
     wanted = _encode(clip, "positive", positive)
     unwanted = _encode(clip, "negative", negative)
     text = _report(clip.tokenizer, wanted, unwanted)
-    if text:
+    if any(one.warnings for one in (*wanted, *unwanted)):
+        warn(text)
+    elif text:
         say(text)
     return tuple(batch([one.conditioning for one in side]) for side in (wanted, unwanted))
 
 
 def _encode(clip: comfy.sd.CLIP, name: str, prompts: Sequence[Prompt]) -> list[Encoded]:
     places = [f"{name} {n}" for n in range(1, len(prompts) + 1)] if len(prompts) > 1 else [name]
-    return [
-        Encoded(place, prompt, clip.encode_from_tokens_scheduled(clip.tokenize(prompt.text)))
-        for place, prompt in zip(places, prompts, strict=True)
-    ]
+    return [_encode_one(clip, *one) for one in zip(places, prompts, strict=True)]
+
+
+def _encode_one(clip: comfy.sd.CLIP, place: str, prompt: Prompt) -> Encoded:
+    # Our tokenizer's warnings go into the report, which would hide them on the node.
+    warnings: list[str] = []
+    told = {"tell": warnings.append} if isinstance(clip.tokenizer, HostTokenizer) else {}
+    tokens = clip.tokenize(prompt.text, **told)
+    return Encoded(place, prompt, clip.encode_from_tokens_scheduled(tokens), warnings)
 
 
 # --- several prompts as one
@@ -99,7 +108,8 @@ def _padded(sequences: Iterable[Tensor]) -> Tensor:
 def _report(tokenizer: object, positive: Sequence[Encoded], negative: Sequence[Encoded]) -> str:
     """Lengths in tokens, what was cut off, what cleaning did; "" if there is nothing to say."""
     both = [*positive, *negative]
-    remarks = [f"{one.place}: {one.prompt.note}" for one in both if one.prompt.note]
+    remarks = [f"{one.place}: {warning}" for one in both for warning in one.warnings]
+    remarks += [f"{one.place}: {one.prompt.note}" for one in both if one.prompt.note]
     lines = []
     # Other models' tokenizers fill their tokens up, or split them: nothing to count.
     if isinstance(tokenizer, HostTokenizer):
@@ -108,23 +118,11 @@ def _report(tokenizer: object, positive: Sequence[Encoded], negative: Sequence[E
         lines.append(
             f"positive: {_span(mine)} of {tokenizer.limit} tokens; negative: {_span(others)}"
         )
-        remarks = [*_cuts(tokenizer, both, lengths), *remarks]
     if len(positive) > 1:
         lines.append(f"{len(positive)} prompts: give the latent a batch_size of {len(positive)}")
     if len(remarks) > MOST_REMARKS:
         remarks[MOST_REMARKS:] = [f"and so on, {len(remarks) - MOST_REMARKS} more"]
     return "\n".join(lines + remarks)
-
-
-def _cuts(
-    tokenizer: HostTokenizer, both: Sequence[Encoded], lengths: Sequence[int]
-) -> Iterator[str]:
-    for one, length in zip(both, lengths, strict=True):
-        if length > tokenizer.limit:
-            yield (
-                f"{one.place}: the last {length - tokenizer.limit} of {length} tokens were cut "
-                f'off, from "{_cut_off(tokenizer, one.prompt.text)}"'
-            )
 
 
 def _span(lengths: Sequence[int]) -> str:
@@ -137,12 +135,3 @@ def _length(tokenizer: HostTokenizer, one: Encoded) -> int:
     (features, _), *_ = one.conditioning
     read = features.shape[1]
     return read if read < tokenizer.limit else tokenizer.count(one.prompt.text)
-
-
-def _cut_off(tokenizer: HostTokenizer, text: str) -> str:
-    """Where the text begins that did not fit, from the beginning of the word."""
-    length = bisect.bisect_right(
-        range(len(text)), tokenizer.limit, key=lambda end: tokenizer.count(text[:end])
-    )
-    fitting = text[: length - 1]
-    return beginning(text[len(re.sub("[a-zA-Z]+$", "", fitting)) :])

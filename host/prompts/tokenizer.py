@@ -13,13 +13,16 @@ from comfy.sd1_clip import escape_important, token_weights, unescape_important
 from torch import Tensor
 
 from ...lumina.prompts.formats import PromptFormat
+from ...lumina.prompts.templates import beginning
 from ..notices import warn
 from ..text_encoders.writing import PromptsToContinue
 from .vocabulary import Tokenizer
 
 _EMBEDDING = re.compile(r"(?:\A|(?<=\s))embedding:")
+_WITHIN_WORD = re.compile("[a-zA-Z]{2}")
 
 Token = tuple[int | Tensor, float, int]  # or an embedding's vector; its weight; its group
+Placed = tuple[Token, "Run", int]  # and in which text it begins at which letter
 Tell = Callable[[str], None]
 
 
@@ -63,7 +66,9 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
 
     def count(self, text: str) -> int:
         """How many tokens a prompt has before it is cut, begin and end included."""
-        return len(self._whole(text, is_weighted=True, tell=lambda remark: None))
+        begin, end = self._ends()
+        tokens = self._tokens(self._parts(text, is_weighted=True, tell=lambda remark: None))
+        return len([*begin, *tokens, *end])
 
     def to_continue(self, text: str) -> list[int]:
         """Tokens of a text that is to be continued: no notation, no end, no limit."""
@@ -78,14 +83,15 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         *,
         disable_weights: bool = False,
         min_length: int | None = None,
+        tell: Tell = warn,
         **kwargs: object,
     ) -> list[list[tuple]]:
-        """(token, weight[, group]) of each token, cut at `limit` with a warning: one batch.
+        """(token, weight[, group]) of each token, cut at `limit`: one batch.
 
-        Other keyword arguments are for models that see pictures, or read templates, and mean
-        nothing here.
+        tell: is given a sentence on what was cut off or left out. Other keyword arguments are for
+        models that see pictures, or read templates, and mean nothing here.
         """
-        batch = self._cut(self._whole(text, is_weighted=not disable_weights, tell=warn))
+        batch = self._fitting(self._tokens(self._parts(text, not disable_weights, tell)), tell)
         options, name = tokenizer_options or {}, self.prompt_format.name
         self.pad_tokens(batch, options.get(f"{name}_min_padding", 0))
         if min_length is None:
@@ -93,43 +99,42 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         self.pad_tokens(batch, max(0, min_length - len(batch)))
         return [batch if return_word_ids else [(token, weight) for token, weight, _ in batch]]
 
-    def _cut(self, batch: list[Token]) -> list[Token]:
-        excess = len(batch) - self.limit
-        if excess <= 0:
-            return batch
-        warn(
-            f"The prompt has {len(batch)} tokens, the text encoder reads {self.limit}: the last "
-            f"{excess} were cut off."
-        )
-        kept_end = 0 if self.end_token is None else 1
-        return batch[: self.limit - kept_end] + batch[len(batch) - kept_end :]
+    def _fitting(self, tokens: Iterator[Placed], tell: Tell) -> list[Token]:
+        """Begin, as many tokens as there is room for, end."""
+        (begin, end), placed = self._ends(), list(tokens)
+        room = self.limit - len(begin) - len(end)
+        if len(placed) > room:
+            _, run, place = placed[room]
+            rest = beginning(run.after(place)) or "embedding:"
+            tell(
+                f"The prompt has {len(begin) + len(placed) + len(end)} tokens, the text encoder "
+                f'reads {self.limit}: those from "{rest}" on were cut off.'
+            )
+        return [*begin, *(token for token, _, _ in placed[:room]), *end]
 
-    def _whole(self, text: str, *, is_weighted: bool, tell: Tell) -> list[Token]:
-        begin, end = (
-            [] if token is None else [(token, 1.0, 0)]
-            for token in (self.start_token, self.end_token)
-        )
-        return [*begin, *self._tokens(self._parts(text, is_weighted, tell)), *end]
+    def _ends(self) -> list[list[Token]]:
+        ends = self.start_token, self.end_token
+        return [[] if token is None else [(token, 1.0, 0)] for token in ends]
 
-    def _tokens(self, parts: Iterator[tuple[str | Tensor, float]]) -> Iterator[Token]:
+    def _tokens(self, parts: Iterator[tuple[str | Tensor, float]]) -> Iterator[Placed]:
         run = Run()
         for group, (part, weight) in enumerate(parts, start=1):
             if isinstance(part, str):
                 run.add(part, weight, group)
                 continue
             yield from self._tokens_of_run(run)
-            run = Run()
-            yield from ((vector, weight, group) for vector in part)
+            run = Run()  # what is after the embedding: its vectors have no letters
+            yield from (((vector, weight, group), run, 0) for vector in part)
         yield from self._tokens_of_run(run)
 
-    def _tokens_of_run(self, run: "Run") -> Iterator[Token]:
+    def _tokens_of_run(self, run: "Run") -> Iterator[Placed]:
         if not run.text:
             return
         # A prompt may spell it, as in "</s>"; the host takes it for the end, and hides the rest.
         end = self.pad_token if self.end_token is None else self.end_token
         for token, begin, past in self.tokenizer.spans(run.text):
             if token != end:
-                yield token, *run.weight(begin, past)
+                yield (token, *run.weight(begin, past)), run, begin
 
     def _parts(
         self, text: str, is_weighted: bool, tell: Tell
@@ -176,6 +181,12 @@ class Run:
     def add(self, text: str, weight: float, group: int) -> None:
         self.text += text
         self.letters += [(weight, group)] * len(text)
+
+    def after(self, place: int) -> str:
+        """The text from `place` on; from the beginning of the word if that is within one."""
+        while place and _WITHIN_WORD.match(self.text, place - 1):
+            place -= 1
+        return self.text[place:]
 
     def weight(self, begin: int, end: int) -> tuple[float, int]:
         """Weight and group of a token: of its letters', that which is farthest from 1.

@@ -58,7 +58,9 @@ class SentencePieceTokenizer(SPieceTokenizer):
         self.size = self.text_size = self.tokenizer.get_piece_size()
 
     def spans(self, text: str) -> Iterator[Span]:
-        # The one form with places in it that every version of the library returns.
+        # Read by hand, since no readable form is in every version: "immutable_proto" ends with
+        # 0.2.1, "offset_mapping" begins with 0.2.2, and from then on "proto" needs protobuf, which
+        # ComfyUI does not require.
         message = self.tokenizer.encode(text, out_type="serialized_proto")
         letter = [place for place, char in enumerate(text) for _ in char.encode()] + [len(text)]
         for field, piece in _fields(message):

@@ -50,7 +50,7 @@ class PromptsToContinue:
 
 
 class WritesText:
-    """Lets an SDClipModel whose transformer holds a `lumina.decoder.Decoder` as `model` write."""
+    """Lets an SDClipModel write whose transformer holds a `Decoder` as `model`."""
 
     def generate(
         self,
@@ -106,7 +106,7 @@ class WritesText:
 
 
 def casting_tied_head(embedding: nn.Module, state: Tensor) -> Tensor:
-    """`lumina.decoder.TiedHead` by a weight that the host may keep elsewhere or patch."""
+    """`TiedHead` of the decoder, by a weight that the host may keep elsewhere or patch."""
     weight, bias, stream = comfy.ops.cast_bias_weight(embedding, state, offloadable=True)
     out = F.linear(state, weight)
     comfy.ops.uncast_bias_weight(embedding, weight, bias, stream)

@@ -24,7 +24,9 @@ class _WithoutMemory(TorchFunctionMode):
     """Inside it, tensors to be filled from a file have a shape only; computed ones are real.
 
     torch.device("meta") would leave without data also what no file has, such as the frequencies
-    of rotary embeddings.
+    of rotary embeddings. transformers' no_init_weights reserves room for every weight, 6 GB for
+    1.5 billion. accelerate's init_empty_weights makes two of a weight that is used twice, and
+    ComfyUI does not require accelerate.
     """
 
     def __torch_function__(

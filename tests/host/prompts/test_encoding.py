@@ -1,5 +1,6 @@
 """Lumina-Next Text Encode: two "CLIP Text Encode" at its defaults, and what each setting adds."""
 
+import logging
 import random
 from types import SimpleNamespace
 
@@ -411,18 +412,30 @@ def test_what_was_cut_off_is_shown(clip, shown, place):
     assert {"positive": found[0], "negative": found[1]}[place][0][0].shape[1] == 256
     counts, cut = shown[-1].split("\n")
     assert f"{place}: {tokens(text)}" in counts
-    assert cut.startswith(
-        f"{place}: the last {tokens(text) - 256} of {tokens(text)} tokens were cut"
-    )
+    assert cut.startswith(f"{place}: The prompt has {tokens(text)} tokens")
     (begin,) = cut.split('from "')[1:]
-    begin = begin.removesuffix(' ..."').split(" ")
+    begin = begin.split(' ..."')[0].split(" ")
     fitting = max(n for n in range(401) if tokens(" ".join(words[:n])) <= 256)
     assert begin[:8] == words[fitting : fitting + 8]
 
 
 def test_cut_line_of_a_batch_is_named(clip, shown):
     both(clip, f"{CAT}\n{'cat ' * 300}", batch=True)
-    assert "positive 2: the last " in shown[-1] and "positive 1" not in shown[-1]
+    assert "positive 2: The prompt has " in shown[-1] and "positive 1" not in shown[-1]
+
+
+def test_cut_is_logged_once_and_shown_once(clip, shown, caplog):
+    with caplog.at_level(logging.INFO):
+        both(clip, "cat " * 300)
+    (logged,) = [record for record in caplog.records if "cut off" in record.getMessage()]
+    assert logged.levelno == logging.WARNING and shown == [logged.getMessage()]
+    assert shown[0].count("cut off") == 1
+
+
+def test_missing_embedding_is_shown_beside_the_lengths(clip, shown):
+    both(clip, "a cat embedding:nobody")
+    (text,) = shown
+    assert "256 tokens" in text and 'positive: There is no embedding "nobody"' in text
 
 
 def test_many_remarks_are_counted(clip, shown):

@@ -314,7 +314,9 @@ def test_long_prompt_is_cut_before_its_end_token(family, limit, caplog):
     assert tokens == [*whole[: limit - ends], *FAMILIES[family].end]
     (warning,) = [r.getMessage() for r in caplog.records if "cut off" in r.getMessage()]
     assert f"has {len(whole)} tokens" in warning and f"reads {limit}" in warning
-    assert f"last {len(whole) - limit} were" in warning
+    rest = processor(family).decode(whole[limit - ends :]).split()
+    (named,) = re.findall(r'from "(.*) \.\.\."', warning)
+    assert named.split()[1:8] == rest[1:8] and named.split()[0].endswith(rest[0])
 
 
 @pytest.mark.parametrize("family, limit", [("gemma", 256), ("llama", 4096), ("t5", 512)])
@@ -334,6 +336,18 @@ def test_ten_thousand_words_take_a_moment(family, form):
     begin = time.process_time()
     tokenize(family, "(a red cat:1.1) sits on the mat " * 2000, form)
     assert time.process_time() - begin < 5  # usually 0.5; a quadratic way would take minutes
+
+
+@pytest.mark.parametrize("before, rest", [(253, "dog"), (254, "underwater"), (255, "underwater")])
+def test_rest_is_named_from_the_beginning_of_a_word(caplog, before, rest):
+    assert len(processor("gemma").encode("a underwater")) == 3
+    tokenize("gemma", "a " * before + "underwater dog")
+    assert f'from "{rest}' in caplog.text
+
+
+def test_embedding_at_the_cut_is_named_as_such(caplog):
+    tokenize("gemma", "a " * 253 + "embedding:three")
+    assert 'from "embedding:" on' in caplog.text
 
 
 def test_cut_prompt_says_so_on_its_node(monkeypatch):
