@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, normalizers
 
-from lumina_next.tests.support import tiny
+from lumina_next.tests.support import protobuf, tiny
 
 FAMILIES = tiny.TEXT_FAMILIES
 SENTENCES = [
@@ -78,10 +78,8 @@ def original(family, pieces=None):
 
 def character_map(pieces):
     """What a serialized SentencePiece model replaces which characters by."""
-    from lumina_next.host.prompts.vocabulary import _fields
-
-    normalizer = dict(_fields(pieces))[3]
-    return dict(_fields(normalizer))[2]
+    normalizer = dict(protobuf.fields(pieces))[3]
+    return dict(protobuf.fields(normalizer))[2]
 
 
 def as_json(family, pieces=None):
