@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config import PX_PER_TOKEN
 from ..parameters import Parameter, check_fields
 
 ORDERS = ("first", "last", "spread")
@@ -19,8 +20,8 @@ PARAMETERS = {
         2,
         1,
         8,
-        "Side of the averaged cells, in tokens of 16 px. 2 leaves a quarter of the tokens to look "
-        "at; higher is faster and loses more. 1 changes nothing.",
+        f"Side of the averaged cells, in tokens of {PX_PER_TOKEN} px. 2 leaves a quarter of the "
+        "tokens to look at; higher is faster and loses more. 1 changes nothing.",
     ),
     "until": Parameter(
         0.5,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..config import PX_PER_TOKEN
 from ..parameters import Parameter, check_fields
 from . import rotation
 
@@ -29,7 +30,7 @@ TRAINED_SIZE = Parameter(
     16384,
     "Side in pixels of the square pictures the model was trained on. 0: as the file says, or 1024. "
     "A smaller number scales more.",
-    step=16,  # px in a token
+    step=PX_PER_TOKEN,
     is_advanced=True,
 )
 PARAMETERS = {
@@ -249,7 +250,7 @@ AUTO, NONE = "auto", "none"
 # What a user chooses from, and when.
 CHOICES = {
     AUTO: f"time_aware, or watershed at {LATE_WATERSHED:g} for a model trained below "
-    f"{SMALL_GRID_TOKENS * TRAINED_SIZE.step} px.",
+    f"{SMALL_GRID_TOKENS * PX_PER_TOKEN} px.",
     NONE: "positions as trained.",
     **{name: method.use for name, method in METHODS.items()},
 }

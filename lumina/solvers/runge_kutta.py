@@ -253,9 +253,10 @@ def _intervals_reached(sigma: float, grid: Sequence[float]) -> int:
     return sum((sigma - point) * direction > 0 for point in grid[1:-1])
 
 
+FIXED = {name: tableau for name, tableau in TABLEAUS.items() if not tableau.is_adaptive}
 SOLVERS: dict[str, Solver] = {
-    name: _documented(sample_dopri5, tableau) if tableau.is_adaptive else fixed_grid(name, tableau)
-    for name, tableau in TABLEAUS.items()
+    **{name: fixed_grid(name, tableau) for name, tableau in FIXED.items()},
+    "dopri5": _documented(sample_dopri5, DOPRI5),
 }
 PARAMETERS: dict[str, dict[str, Parameter]] = {name: {} for name in SOLVERS} | {
     "dopri5": {"rtol": RTOL, "atol": ATOL, "max_steps": MAX_STEPS}

@@ -19,10 +19,10 @@ from torchdiffeq import odeint
 from lumina_next.lumina.config import NextDiTConfig
 from lumina_next.lumina.model.next_dit import NextDiT
 from lumina_next.lumina.schedules import SCHEDULES
-from lumina_next.lumina.solvers.runge_kutta import PARAMETERS, SOLVERS, model_calls
+from lumina_next.lumina.solvers import PARAMETERS, SOLVERS, model_calls, runge_kutta
 from lumina_next.lumina.solvers.tableaus import TABLEAUS
 
-FIXED = sorted(name for name, tableau in TABLEAUS.items() if not tableau.is_adaptive)
+FIXED = sorted(runge_kutta.FIXED)
 NAMES = sorted(SOLVERS)
 # Ours by torchdiffeq's names. It has no others on a grid of the caller's.
 IN_TORCHDIFFEQ = {"euler": "euler", "midpoint": "midpoint", "heun": "heun2", "rk4": "rk4"}
