@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import copy
 import math
+import os
 import random
 import time
 from collections.abc import Callable
