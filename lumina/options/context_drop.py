@@ -43,7 +43,7 @@ class ContextDrop:
     Raises ValueError for a setting out of range.
     """
 
-    factor: int = PARAMETERS["factor"].default
+    factor: int = int(PARAMETERS["factor"].default)
     until: float = PARAMETERS["until"].default
     order: str = "first"
 

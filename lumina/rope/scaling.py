@@ -273,4 +273,5 @@ def chosen_scaling(
     if choice == NONE:
         return None
     fields = {short_name(choice, field): field for field in METHODS[choice].settings}
-    return Scaling(choice, **{fields[name]: value for name, value in settings.items()})
+    given = {fields[name]: value for name, value in settings.items()}
+    return Scaling(choice, **given)  # type: ignore[arg-type]  # which checks them itself

@@ -10,6 +10,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Protocol
 
 import torch
@@ -52,7 +53,7 @@ class Slope:
     def __init__(self, model: Model, extra_args: Mapping[str, object] | None) -> None:
         self.model, self.extra_args = model, extra_args or {}
         self.calls = 0
-        self.denoised: Tensor | None = None
+        self.denoised: Tensor  # there from the first call on
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         sigmas = x.new_full((len(x),), sigma)
@@ -94,8 +95,8 @@ def first_slope(slope: Slope, x: Tensor, start: float, end: float) -> Tensor:
 
 
 def _weighted(weights: Sequence[float], slopes: Sequence[Tensor], step: float) -> Tensor:
-    terms = zip(weights, slopes, strict=True)
-    return sum(slope * (weight * step) for weight, slope in terms if weight)
+    pairs = zip(weights, slopes, strict=True)
+    return reduce(torch.add, (slope * (weight * step) for weight, slope in pairs if weight))
 
 
 def _state(x: Tensor) -> Tensor:
@@ -184,7 +185,7 @@ def sample_dopri5(
     *,
     rtol: float = RTOL.default,
     atol: float = ATOL.default,
-    max_steps: int = MAX_STEPS.default,
+    max_steps: int = int(MAX_STEPS.default),
 ) -> Tensor:
     """Chooses its own steps between the end sigmas.
 

@@ -31,14 +31,17 @@ class ButcherTableau:
     other_names: str = ""
 
     @classmethod
-    def drawn(cls, order: int, drawing: str, **facts: str) -> "ButcherTableau":
+    def drawn(
+        cls, order: int, drawing: str, *, use: str = "", source: str = "", other_names: str = ""
+    ) -> "ButcherTableau":
         """From the usual drawing: c left of the bar, a right of it, the weights below."""
         lines = [line.split("|") for line in drawing.strip().splitlines()]
         rows = [(left.strip(), _fractions(right)) for left, right in lines]
         stages = [(Fraction(left), right) for left, right in rows if left]
         weights = [right for left, right in rows if not left]
+        embedded = weights[1] if len(weights) > 1 else None
         c, a = zip(*stages, strict=True)
-        return cls(order, c, a, *weights, **facts)
+        return cls(order, c, a, weights[0], embedded, use, source, other_names)
 
     def __post_init__(self) -> None:
         for i, (c, row) in enumerate(zip(self.c, self.a, strict=True)):

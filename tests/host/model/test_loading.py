@@ -76,11 +76,11 @@ def test_shift_means_the_same_at_either_multiplier(load):
     [
         (
             lambda w: w.pop("layers.2.feed_forward.w1.weight"),
-            '"layers.2.feed_forward.w1.weight" is',
+            'is missing .*"layers.2.feed_forward.w1.weight"',
         ),
         (
             lambda w: w.update({"layers.2.extra.weight": torch.ones(1)}),
-            '"layers.2.extra.weight" in',
+            '"layers.2.extra.weight"',
         ),
         (lambda w: w.update({"layers.0.attention.gate": torch.ones(5)}), "layers.0.attention.gate"),
     ],
