@@ -51,7 +51,8 @@ def t5_to_native(
     """
     renamed = T5_KEYS.rename(state_dict)
     native = {key: tensor for key, tensor in renamed.items() if "." in key}
-    strict.check(native, expected_shapes(t5_config(native, source=source)), source, kind="T5")
+    expected = expected_shapes(t5_config(native, source=source))
+    strict.check(native, expected, source, network_name="T5")
     return native
 
 

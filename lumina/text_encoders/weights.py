@@ -63,7 +63,7 @@ def to_native(
     native = _renamed(state_dict, config_json)
     config = decoder_config(native, config_json, source=source)
     expected = strict.shapes_of(Decoder(config, device="meta"))
-    strict.check(native, expected, source, kind=FAMILIES[config.family].name)
+    strict.check(native, expected, source, network_name=FAMILIES[config.family].name)
     return native
 
 
