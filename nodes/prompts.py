@@ -1,7 +1,8 @@
-"""Prompts as the model is told them: both at once, in a template, cleaned, or one for each picture.
+"""Prompts to CONDITIONING: positive and negative in one node, with templates, cleaning and batches.
 
-At its defaults the node is two "CLIP Text Encode", to the bit: Lumina-Next was trained on captions
-as they are. What changes a prompt is off, and acts on the positive one only, as in diffusers.
+At its defaults the node equals two "CLIP Text Encode", to the bit: Lumina-Next was trained on
+captions as they are. Template and cleaning are off by default, and change only the positive prompt,
+as in diffusers.
 """
 
 from comfy_api.latest import io
@@ -10,7 +11,7 @@ from ..host.prompts import encoding
 from ..lumina.prompts import cleaning as prompts_cleaning
 from ..lumina.prompts import templates
 from ..lumina.prompts.cleaning import CLEANING
-from ..lumina.prompts.templates import PLACE, TEMPLATES
+from ..lumina.prompts.templates import PLACEHOLDER, TEMPLATES
 from .inputs import chosen
 
 NONE, CUSTOM = "none", "custom"
@@ -94,27 +95,27 @@ class TextEncode(io.ComfyNode):
         batch: bool,
         template: io.DynamicCombo.Type | None = None,
     ) -> io.NodeOutput:
-        wanted = templates.split(positive, one_per_line=batch)
-        unwanted = templates.split(negative, one_per_line=batch)
-        around = _template(*chosen(template, "template", TEMPLATE_NAMES))
+        template_text = _template(*chosen(template, "template", TEMPLATE_NAMES))
+        positives = templates.split(positive, one_per_line=batch)
+        negatives = templates.split(negative, one_per_line=batch)
         return io.NodeOutput(
             *encoding.encode_both(
                 clip,
-                [templates.prepared(text, around, cleaning) for text in wanted],
-                [templates.prepared(text) for text in unwanted],
+                [templates.prepared(text, template_text, cleaning) for text in positives],
+                [templates.prepared(text) for text in negatives],
             )
         )
 
 
 def _template_input() -> io.DynamicCombo.Input:
-    own = {CUSTOM: [_text_input()]}
+    inputs = {CUSTOM: [_text_input()]}
     return io.DynamicCombo.Input(
         "template",
-        options=[io.DynamicCombo.Option(name, own.get(name, [])) for name in TEMPLATE_NAMES],
+        options=[io.DynamicCombo.Option(name, inputs.get(name, [])) for name in TEMPLATE_NAMES],
         tooltip="What stands around the positive prompt. none: nothing, as Lumina-Next was "
         "trained. superior, alignment: the system prompts of Lumina-Image 2.0, for models "
         "fine-tuned with one. custom: your own.",
-        extra_dict={"advanced": True},  # which this kind of input has no parameter for
+        extra_dict={"advanced": True},  # DynamicCombo has no parameter for it
     )
 
 
@@ -122,14 +123,15 @@ def _text_input() -> io.String.Input:
     return io.String.Input(
         "text",
         multiline=True,
-        default=PLACE,
-        tooltip=f"{PLACE} stands for the prompt, as in: An oil painting of {PLACE}, (muted "
-        "colors:1.2).",
+        default=PLACEHOLDER,
+        tooltip=f"{PLACEHOLDER} is replaced by the prompt, as in: An oil painting of "
+        f"{PLACEHOLDER}, (muted colors:1.2).",
     )
 
 
-def _template(name: str, own: dict[str, object]) -> str:
-    return {NONE: templates.UNCHANGED, CUSTOM: own.get("text"), **TEMPLATES}[name]
+def _template(name: str, values: dict[str, object]) -> str:
+    """The text of a template; values: the inputs that come with that choice."""
+    return {NONE: templates.UNCHANGED, CUSTOM: values.get("text"), **TEMPLATES}[name]
 
 
 NODES = [TextEncode]

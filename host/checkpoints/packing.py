@@ -6,7 +6,7 @@ import comfy.model_management
 import comfy.utils
 import folder_paths
 
-from ...lumina.checkpoints.convert.folders import find_parts
+from ...lumina.checkpoints.convert.folders import find_encoder_files
 from ...lumina.checkpoints.convert.pack import describe, pack
 from ..notices import say
 from .folders import TEXT_ENCODERS, find, locate, names
@@ -37,7 +37,7 @@ def place(folder: str, file_name: str) -> Path:
 def explain_unpackable(folder: str) -> str | None:
     """What keeps a folder from being packed, as far as names and headers tell; None if nothing."""
     try:
-        find_parts(find(TEXT_ENCODERS, folder))
+        find_encoder_files(find(TEXT_ENCODERS, folder))
     except (ValueError, FileNotFoundError) as error:
         return str(error)
     return None

@@ -113,7 +113,7 @@ class LuminaNext(comfy.model_base.BaseModel):
             raise ValueError(f"The Lumina-Next weights do not fit together: {error}") from error
         total, source = len(self.diffusion_model.state_dict()), "The Lumina-Next model"
         strict.check_names(
-            found.missing_keys, found.unexpected_keys, total, source, kind="Next-DiT"
+            found.missing_keys, found.unexpected_keys, total, source, network_name="Next-DiT"
         )
         return self
 

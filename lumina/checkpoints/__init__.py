@@ -1,4 +1,4 @@
-"""From files on disk to a model's weights: formats, shards, names, and whether all is there."""
+"""Checkpoint files: formats, shards, key names, and the strict check of what they hold."""
 
 from .architecture import config_from_state_dict
 from .key_names import to_native

@@ -1,4 +1,4 @@
-"""The architecture of a Next-DiT from the shapes of its weights."""
+"""A Next-DiT's architecture from the shapes of its weights, and the strict check of them all."""
 
 from functools import partial
 
@@ -42,12 +42,12 @@ def config_from_state_dict(native: StateDict, source: str = "The checkpoint") ->
 
 
 def checked_config(native: StateDict, source: str = "The checkpoint") -> NextDiTConfig:
-    """The architecture of weights under released names, all there, none too many, all fitting.
+    """The architecture, after a strict check of all weights, which have released names.
 
-    Raises ValueError as `strict.check` does.
+    Raises ValueError as `config_from_state_dict` and `strict.check` do.
     """
     config = config_from_state_dict(native, source)
-    network = to_file_keys(NextDiT(config, device="meta").state_dict())
-    expected = {key: weight.shape for key, weight in network.items()}
-    strict.check(native, expected, source, kind="Next-DiT")
+    state_dict = to_file_keys(NextDiT(config, device="meta").state_dict())
+    expected = {key: weight.shape for key, weight in state_dict.items()}
+    strict.check(native, expected, source, network_name="Next-DiT")
     return config

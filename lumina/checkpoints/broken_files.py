@@ -1,6 +1,6 @@
-"""What is wrong with a weights file that cannot be read, said before anything tries to read it.
+"""Explains why a weights file cannot be read, before anything tries to load it.
 
-Headers only, whatever the size, and nothing from the file runs. Formats: safetensors
+Reads headers only, whatever the file's size, and runs nothing from it. Formats: safetensors
 (github.com/huggingface/safetensors, "Format") and torch.save's zip archives and plain pickles.
 """
 
@@ -17,7 +17,7 @@ SAFETENSORS = (".safetensors", ".sft")
 PICKLED = (".pth", ".pt", ".ckpt", ".bin")
 
 _SETTINGS = {"argparse.Namespace", "types.SimpleNamespace"}
-# What weights are made of. Only for the message: torch's own list decides what is read.
+# Objects that weights files import. Only for the message: torch's own list decides what is read.
 _HARMLESS = re.compile(r"(torch|collections|_codecs|numpy)\.|(__builtin__|builtins)\.set$")
 _PICKLES_IN_OLD_FILE = 4  # magic number, version, machine, data
 
@@ -41,13 +41,13 @@ def explain_unreadable(path: str | Path) -> str | None:
 
 
 def _foreign_content(head: bytes, size: int) -> str | None:
-    """What is downloaded in place of a model."""
+    """What was downloaded in place of a model, by the file's first bytes; None if nothing known."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "is empty (0 bytes). Download it again; the disk may have been full."
     if text.startswith(b"version https://git-lfs"):
-        real = re.search(rb"\nsize (\d+)", head)
-        of_size = f" of {int(real[1]):,} bytes" if real else ""
+        match = re.search(rb"\nsize (\d+)", head)
+        of_size = f" of {int(match[1]):,} bytes" if match else ""
         return (
             f"is a Git LFS pointer: {size} bytes that stand for a file{of_size}. Run "
             '"git lfs pull" in its folder, or download the file itself.'
@@ -71,9 +71,9 @@ def _is_text(head: bytes) -> bool:
 
 
 def _broken_safetensors(file: BinaryIO, head: bytes, size: int) -> str | None:
-    """8 bytes of header length, a JSON header, the tensors' bytes with nothing after them."""
+    """Checks the format: 8 bytes of header length, a JSON header, then the tensors' bytes only."""
     length = int.from_bytes(head[:8], "little")
-    if head[8:9] != b"{":  # looked at first: a header's length may begin like a torch file
+    if head[8:9] != b"{":  # checked first: a header's length may equal a torch file's first bytes
         if head.startswith((b"PK\x03\x04", b"\x80")):
             return "is a torch file under a safetensors name. Rename it to end in .pth."
         return "is not a safetensors file, or its beginning is damaged. Download it again."
@@ -133,16 +133,16 @@ def _suspicious(names: Iterator[str]) -> str | None:
 
 
 def _named_objects(file: BinaryIO, pickles: int) -> Iterator[str]:
-    """Dotted names of the Python objects that pickles, one after another, would import."""
-    words: list[str] = []
+    """Dotted names of the Python objects that the first `pickles` of a file would import."""
+    strings: list[str] = []
     try:
         for _ in range(pickles):
             for opcode, argument, _position in pickletools.genops(file):
                 if opcode.name in ("GLOBAL", "INST"):
                     yield argument.replace(" ", ".")
-                elif opcode.name == "STACK_GLOBAL":  # takes the two words put down before it
-                    yield ".".join(words[-2:])
+                elif opcode.name == "STACK_GLOBAL":  # takes the last two strings on the stack
+                    yield ".".join(strings[-2:])
                 elif isinstance(argument, str):
-                    words.append(argument)
+                    strings.append(argument)
     except ValueError:
-        return  # cut short or no pickle: reading it will say so
+        return  # cut short or no pickle: torch.load will raise

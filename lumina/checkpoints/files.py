@@ -1,7 +1,7 @@
-"""Checkpoint files on disk: which of them make up a model, and reading them.
+"""Finds the files that make up a model, and reads them; shared by all architectures.
 
-Nothing here knows an architecture, so text encoders use it too. Code inside a pickle never runs:
-torch files are read as plain tensors or refused. Shards are named as Hugging Face and fairscale do.
+Code inside a pickle never runs: torch files are read as plain tensors or refused. Shards are named
+as Hugging Face and fairscale name them.
 """
 
 import json
@@ -20,15 +20,17 @@ from .broken_files import PICKLED, SAFETENSORS, explain_unreadable
 INDEX = ".index.json"
 
 # model-00001-of-00003.safetensors counts from 1, consolidated.00-of-02.pth from 0.
-_SHARD = re.compile(r"(?P<stem>.+)(?P<mark>[-.])(?P<rank>\d+)-of-(?P<size>\d+)(?P<suffix>\.\w+)")
+_SHARD = re.compile(
+    r"(?P<stem>.+)(?P<separator>[-.])(?P<rank>\d+)-of-(?P<size>\d+)(?P<suffix>\.\w+)"
+)
 _NOT_A_MODEL = re.compile(r"model_args|optimizer|scheduler|training_args|rng_state")
 _NESTED = ("state_dict", "model", "module", "ema")
 
 
 def shard_paths(path: str | Path, subfolder: str = "transformer") -> list[Path]:
-    """Every file of the model that `path` is, or is a part of, in order.
+    """All weights files of one model, in order.
 
-    path: a weights file, any one shard, a *.index.json, or a folder as `find_model` reads it.
+    path: a weights file, any shard, a *.index.json, or a folder that `find_model` searches.
     Raises FileNotFoundError naming the files that are missing, ValueError for a bad index.
     """
     path = Path(path)
@@ -49,9 +51,9 @@ def shard_paths(path: str | Path, subfolder: str = "transformer") -> list[Path]:
 def find_model(folder: Path, subfolder: str = "transformer") -> Path:
     """The one model in a folder: its file, its index, or one of its shards.
 
-    A `subfolder` of that name is looked into instead, as diffusers lays out a pipeline. Of two
-    formats of one file it takes safetensors; of `x` and `x_ema` the average, as the released
-    sampling scripts do. Raises FileNotFoundError for none, ValueError listing several.
+    If `subfolder` exists, as in a diffusers pipeline, it is searched instead. Prefers safetensors
+    to torch's format, and the averaged `x_ema` to `x`, as the released sampling scripts do. Raises
+    FileNotFoundError if there is no model, ValueError listing them if there are several.
     """
     if (folder / subfolder).is_dir():
         folder = folder / subfolder
@@ -93,9 +95,9 @@ def read_file(path: Path) -> dict[str, Tensor]:
 
 
 def state_dict_of(loaded: object, source: str) -> dict[str, Tensor]:
-    """The weights in what torch.load returned, which training programs like to wrap.
+    """The weights in what torch.load returned, also if a training program nested them in dicts.
 
-    Raises ValueError if there are none, or something else among them.
+    Raises ValueError if there are no weights, or other values among them.
     """
     while isinstance(loaded, Mapping):
         inner = [loaded[key] for key in _NESTED if isinstance(loaded.get(key), Mapping)]
@@ -108,8 +110,8 @@ def state_dict_of(loaded: object, source: str) -> dict[str, Tensor]:
             "itself, named consolidated.* in the released training code."
         )
     if not isinstance(loaded, Mapping) or not loaded:
-        found = "nothing" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
-        raise ValueError(f"{source} holds {found} where named weights were expected.")
+        content = "nothing" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
+        raise ValueError(f"{source} holds {content} where named weights were expected.")
     foreign = [key for key, value in loaded.items() if not isinstance(value, Tensor)]
     if foreign:
         raise ValueError(
@@ -120,7 +122,7 @@ def state_dict_of(loaded: object, source: str) -> dict[str, Tensor]:
 
 
 def json_object(text: str | bytes, source: str) -> dict[str, object]:
-    """What a JSON text says that must be an object. Raises ValueError naming `source`."""
+    """The object in a JSON text. Raises ValueError naming `source` if there is none."""
     try:
         parsed = json.loads(text)
     except ValueError:
@@ -131,7 +133,7 @@ def json_object(text: str | bytes, source: str) -> dict[str, object]:
 
 
 def listed(names: list[str], most: int = 3) -> str:
-    """The first names, and how many more there are."""
+    """The first `most` names, and how many more there are, for a message."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -142,7 +144,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def _model_files(folder: Path) -> Iterator[Path]:
-    """The indexes, and the weights that no index lists."""
+    """The index files, and the weights files that no index lists."""
     indexes = list(folder.glob("*" + INDEX))
     yield from indexes
     indexed = {name for index in indexes for name in _part_names(index)}
@@ -166,15 +168,15 @@ def _stem(name: str) -> str:
 
 
 def _part_names(path: Path) -> list[str]:
-    """Names of all files of the model that the file `path` is part of."""
+    """Names of all files of the model that `path`, a shard or an index, belongs to."""
     if path.name.endswith(INDEX):
         return _indexed_names(path)
     shard = _SHARD.fullmatch(path.name)
     if shard is None:
         return [path.name]
-    first, digits = (1 if shard["mark"] == "-" else 0), len(shard["rank"])
+    first, digits = (1 if shard["separator"] == "-" else 0), len(shard["rank"])
     return [
-        f"{shard['stem']}{shard['mark']}{rank:0{digits}}-of-{shard['size']}{shard['suffix']}"
+        f"{shard['stem']}{shard['separator']}{rank:0{digits}}-of-{shard['size']}{shard['suffix']}"
         for rank in range(first, first + int(shard["size"]))
     ]
 
@@ -195,6 +197,6 @@ def _indexed_names(index: Path) -> list[str]:
 
 
 def _is_neighbor(name: str) -> bool:
-    """An index is a stranger's: it may not name files elsewhere on the disk, on any system."""
-    is_bare = PureWindowsPath(name).name == name  # which knows both slashes, and drives
+    """Whether a name in a downloaded index stays in the index's folder, on any system."""
+    is_bare = PureWindowsPath(name).name == name  # it knows both slashes, and drives
     return is_bare and name.lower().endswith(SAFETENSORS + PICKLED)

@@ -1,8 +1,8 @@
-"""Names of weights: the form of a key map, and the map of Next-DiT's names.
+"""Key maps from a file's weight names to native ones, and the key map of Next-DiT.
 
-Ours are the released names; diffusers' are mapped onto them. Tensors are passed on, never copied or
-cast, so weights mapped from disk stay there. One name differs inside the module: `attention.gate`
-in files is `attention.gate.weight` there (see `HeadGate`).
+Native names are the released ones; diffusers' are mapped onto them. Tensors are never copied or
+cast, so memory-mapped weights stay on disk. The module has one other name: a file's
+`attention.gate` is its `attention.gate.weight` (see `HeadGate`).
 """
 
 import re
@@ -22,53 +22,53 @@ _NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
 
 
 class KeyMap:
-    """Names in a file to ours, row by row; the first row that fits is taken.
+    """Rows (name in a file -> native name); the first row that matches a name is used.
 
-    {} in a row stands for a number, * for whatever is left of the name. A row that leads to None is
-    of something known and not needed. A name that no row fits is ours already, or unknown.
+    In a row, {} matches a number and * the rest of the name. None marks tensors that are known and
+    not needed. A name that no row matches is returned unchanged: it is native, or unknown.
     """
 
     def __init__(self, rows: Mapping[str, str | None]) -> None:
         self.rows = rows
-        # Asked by a name without its numbers, of which a model has few.
-        self._look_up = lru_cache(maxsize=4096)(self._first_fitting)
+        # Cached by the name without its numbers: a model has few such patterns.
+        self._look_up = lru_cache(maxsize=4096)(self._first_match)
 
     def __call__(self, name: str) -> str | None:
-        """Our name for one of a file's; None where it is not needed."""
-        ours, numbers = self._look_up(_NUMBER.sub(".{}", name)), iter(_NUMBER.findall(name))
-        return ours and re.sub(r"\{\}", lambda braces: next(numbers, braces[0]), ours)
+        """The native name for a name in a file; None where the tensor is not needed."""
+        native, numbers = self._look_up(_NUMBER.sub(".{}", name)), iter(_NUMBER.findall(name))
+        return native and re.sub(r"\{\}", lambda braces: next(numbers, braces[0]), native)
 
-    def _first_fitting(self, pattern: str) -> str | None:
-        for row, ours in self.rows.items():
-            head, star, tail = row.partition("*")
-            if pattern == row:
-                return ours
-            is_long_enough = len(pattern) > len(head) + len(tail)
-            if star and is_long_enough and pattern.startswith(head) and pattern.endswith(tail):
-                rest = pattern[len(head) : len(pattern) - len(tail)]
-                return ours and ours.replace("*", rest)
-        return pattern
+    def _first_match(self, name: str) -> str | None:
+        for row, native in self.rows.items():
+            prefix, star, suffix = row.partition("*")
+            if name == row:
+                return native
+            is_long_enough = len(name) > len(prefix) + len(suffix)
+            if star and is_long_enough and name.startswith(prefix) and name.endswith(suffix):
+                wildcard = name[len(prefix) : len(name) - len(suffix)]
+                return native and native.replace("*", wildcard)
+        return name
 
     def rename(self, state_dict: StateDict) -> dict[str, Tensor]:
-        """The tensors that are needed, under our names; of two for one name the first."""
+        """The needed tensors under native names; of two for one name the first."""
         renamed: dict[str, Tensor] = {}
         for name, tensor in state_dict.items():
-            ours = self(name)
-            if ours is not None:
-                renamed.setdefault(ours, tensor)
+            native = self(name)
+            if native is not None:
+                renamed.setdefault(native, tensor)
         return renamed
 
 
 def layer_count(keys: Iterable[str], pattern: str) -> int:
-    """One more than the largest number at {} in the keys that begin with `pattern`; at least 1."""
-    begin = re.compile(re.escape(pattern).replace(r"\{\}", r"(\d+)"))
-    numbers = (int(match[1]) for match in map(begin.match, keys) if match)
+    """One more than the largest number at {} in the keys that start with `pattern`; at least 1."""
+    prefix = re.compile(re.escape(pattern).replace(r"\{\}", r"(\d+)"))
+    numbers = (int(match[1]) for match in map(prefix.match, keys) if match)
     return max(numbers, default=0) + 1
 
 
-# diffusers' LuminaNextDiT2DModel, then what its conversion script writes; last what is left out:
-# the learned filler between pictures of different size in one batch, which are never mixed here,
-# and what ComfyUI's "Save Checkpoint" saves in one file with the model.
+# First the names in diffusers' LuminaNextDiT2DModel, then those its conversion script writes. Last
+# the tensors that are left out: pad_token, which pads pictures of different sizes in one batch, and
+# here all have one size; and what ComfyUI's "Save Checkpoint" adds to the model.
 NEXT_DIT_KEYS = KeyMap(
     {
         "patch_embedder.proj.*": "x_embedder.*",
@@ -115,7 +115,7 @@ QUANTIZATION = (
 
 
 _GATE = ".attention.gate"
-_OURS = re.compile(
+_NEXT_DIT_KEY = re.compile(
     r"((?:(?:_orig_mod|module|model|diffusion_model|transformer)\.)*)"
     r"(?:layers\.\d+|[xt]_embedder|cap_embedder|final_layer"
     r"|patch_embedder|time_caption_embed|norm_out)\..+"
@@ -125,9 +125,9 @@ _OURS = re.compile(
 def to_native(state_dict: StateDict, source: str = "The checkpoint") -> dict[str, Tensor]:
     """The same tensors under the released names.
 
-    Accepts those, diffusers', and either behind the usual prefixes; leaves out `pad_token` and
-    other models in the same file. Quantization scales follow their weight. Raises ValueError for
-    another model, and for a diffusers fine-tune whose two query projections have diverged.
+    Accepts released and diffusers names, with or without a usual prefix; leaves out `pad_token` and
+    other models in the same file. Quantization scales are renamed with their weight. Raises
+    ValueError for another model, and for a diffusers fine-tune whose two query projections differ.
     """
     prefix = prefix_of(state_dict, source)
     native: dict[str, Tensor] = {}
@@ -143,15 +143,15 @@ def to_native(state_dict: StateDict, source: str = "The checkpoint") -> dict[str
 
 
 def prefix_of(keys: Iterable[str], source: str = "The checkpoint") -> str:
-    """What stands before the names of a Next-DiT: "" or, say, "model.diffusion_model.".
+    """The prefix of a Next-DiT's keys: "" or, for example, "model.diffusion_model.".
 
-    Raises ValueError if these are not a Next-DiT's, saying whose they are where that is known.
+    Raises ValueError if they are another model's keys, naming the model where it is known.
     """
     keys = list(keys)
     other = identify(keys)
     if other:
         raise ValueError(f"{source} is not a Lumina-Next model but {other.name}. {other.advice}")
-    prefixes = Counter(match[1] for match in map(_OURS.fullmatch, keys) if match)
+    prefixes = Counter(match[1] for match in map(_NEXT_DIT_KEY.fullmatch, keys) if match)
     if not prefixes:
         first = f', first "{keys[0]}"' if keys else ""
         raise ValueError(
@@ -162,12 +162,12 @@ def prefix_of(keys: Iterable[str], source: str = "The checkpoint") -> str:
 
 
 def to_module_keys(native: StateDict) -> dict[str, Tensor]:
-    """Released names, with any prefix -> those of `NextDiT.state_dict()`."""
+    """Released names to those of `NextDiT.state_dict()`; keys may have a prefix."""
     return {key + ".weight" if key.endswith(_GATE) else key: t for key, t in native.items()}
 
 
 def to_file_keys(module_state: StateDict) -> dict[str, Tensor]:
-    """Names of `NextDiT.state_dict()`, with any prefix -> the released ones."""
+    """Names of `NextDiT.state_dict()` to the released ones; keys may have a prefix."""
     return {
         key.removesuffix(".weight") if key.endswith(_GATE + ".weight") else key: tensor
         for key, tensor in module_state.items()
@@ -175,12 +175,12 @@ def to_file_keys(module_state: StateDict) -> dict[str, Tensor]:
 
 
 def is_quantization(key: str) -> bool:
-    """Whether this is not a weight but says how weights are quantized."""
+    """Whether a key names quantization data, such as a scale, and not a weight."""
     return key == "scaled_fp8" or key.rpartition(".")[2] in QUANTIZATION
 
 
 def is_same(a: Tensor, b: Tensor) -> bool:
-    """Equal in type, shape and every value."""
+    """Whether two tensors are equal in dtype, shape and every value."""
     return a is b or (a.dtype == b.dtype and torch.equal(a, b))
 
 

@@ -1,4 +1,4 @@
-"""From a checkpoint to a NextDiT in plain torch: read, named, checked and built, in this order."""
+"""Loads a checkpoint as a NextDiT in plain torch: reads, renames, checks and builds it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +14,10 @@ from .shards import merge
 
 
 def load_next_dit(source: str | Path | StateDict, *, dtype: torch.dtype | None = None) -> NextDiT:
-    """A NextDiT on torch's own layers, holding the file's own tensors, ready to run.
+    """A NextDiT on torch's own layers, with the file's own tensors, ready to run.
 
-    source: a file, a shard, an index or a folder (`files.shard_paths`), or weights under any of
-    the known names. dtype None keeps the file's. Raises ValueError or FileNotFoundError that name
+    source: a file, a shard, an index or a folder (`files.shard_paths`), or a state dict under any
+    known names. dtype None keeps the file's dtype. Raises ValueError or FileNotFoundError that name
     the file and what is wrong with it.
     """
     is_weights = isinstance(source, Mapping)
@@ -31,12 +31,12 @@ def load_next_dit(source: str | Path | StateDict, *, dtype: torch.dtype | None =
 
 
 def read_state_dict(path: str | Path, subfolder: str = "transformer") -> dict[str, Tensor]:
-    """All weights of the model that `path` names or is a part of, under the file's own names."""
+    """All weights of one model, under the files' own names. path: as for `files.shard_paths`."""
     return merge([read_file(shard) for shard in shard_paths(path, subfolder)], Path(path).name)
 
 
 def _refuse_uncomputable(native: StateDict, dtype: torch.dtype | None, source: str) -> None:
-    """Raise for weights that torch's own layers cannot compute with as they are."""
+    """Raise ValueError for weights that torch's own layers cannot compute with as they are."""
     if any(is_quantization(key) for key in native):
         raise ValueError(
             f"{source} is quantized, which plain torch layers cannot run. Use ComfyUI's loader "

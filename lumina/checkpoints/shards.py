@@ -1,4 +1,4 @@
-"""One state dict from the several files of a model: united, or joined where ranks split weights."""
+"""Merges the state dicts of a model's files; weights split between ranks are concatenated."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .key_names import StateDict, is_same
 
-# How fairscale's model parallelism splits a weight between ranks; what is in neither is repeated.
+# How fairscale's model parallelism splits weights between ranks. Every rank has all others whole.
 _SPLIT_FIRST_AXIS = re.compile(
     r"(^|\.)(w[qkv]|w[kv]_y|w[13]|x_embedder|t_embedder\.mlp\.0|cap_embedder\.1"
     r"|adaLN_modulation\.1|final_layer\.linear)\.(weight|bias)$|\.attention\.gate$"
@@ -19,18 +19,19 @@ _SPLIT_SECOND_AXIS = re.compile(r"(^|\.)(wo|w2|t_embedder\.mlp\.2)\.weight$")
 def merge(parts: Sequence[StateDict], source: str = "The checkpoint") -> dict[str, Tensor]:
     """One state dict from those of a model's files, in the order of `files.shard_paths`.
 
-    Files that share no key are united, without copying; files with the same keys are ranks of a
-    model-parallel run and are joined. Raises ValueError where that would not give one model.
+    Files without a common key are united, without copying. Files with the same keys are the ranks
+    of a model-parallel run; their pieces of a weight are concatenated. Raises ValueError where that
+    would not give one model.
     """
     if len(parts) > 1 and all(part.keys() == parts[0].keys() for part in parts):
         return _join_ranks(parts, source)
     merged: dict[str, Tensor] = {}
     for part in parts:
-        twice = merged.keys() & part.keys()
-        if twice:
+        repeated = merged.keys() & part.keys()
+        if repeated:
             raise ValueError(
-                f'{source} is not one of {len(parts)} parts of a model: "{min(twice)}" is in more '
-                "than one of them."
+                f'{source} is not one of {len(parts)} parts of a model: "{min(repeated)}" is in '
+                "more than one of them."
             )
         merged.update(part)
     return merged

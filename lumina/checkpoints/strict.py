@@ -1,7 +1,7 @@
-"""The one strict check: a network gets exactly its weights, each of its shape, and nothing else.
+"""The strict check of weights: exactly those that the network has, each of the expected shape.
 
-A weight that is missing, unknown or of another shape is an error that names the file: a picture
-from half a model is a gray picture. Scales of quantized layers are known beside their weight.
+A missing or unknown weight, or another shape, is an error that names the file: half a model would
+draw a gray picture. A quantized layer's scales are accepted along with its weight.
 """
 
 from collections.abc import Collection, Mapping
@@ -29,14 +29,15 @@ def check(
     expected: Shapes,
     source: str,
     *,
-    kind: str,
-    asked_by: str = "the rest of the file",
+    network_name: str,
+    shapes_from: str = "the rest of the file",
     advice: str = GET_ALL,
 ) -> None:
-    """Raise ValueError unless `weights` are what a network of the `kind` expects.
+    """Raise ValueError unless names and shapes of `weights` are as expected.
 
-    The text names the first keys at fault, how many there are, and the likely cause. asked_by:
-    what tells the expected shapes. advice: what to do about weights that are missing.
+    The text names the first keys at fault, how many there are, and the likely cause. network_name:
+    what it calls the network. shapes_from: where the expected shapes come from. advice: what to do
+    about missing weights.
     """
     modules = {key.rpartition(".")[0] for key in expected} | {""}
     missing = [key for key in expected if key not in weights]
@@ -45,9 +46,9 @@ def check(
         for key in weights.keys() - expected.keys()
         if not is_quantization(key) or key.rpartition(".")[0] not in modules
     ]
-    check_names(missing, unknown, len(expected), source, kind=kind, advice=advice)
+    check_names(missing, unknown, len(expected), source, network_name=network_name, advice=advice)
     for key, shape in expected.items():
-        _check_shape(key, weights[key], shape, source, asked_by)
+        _check_shape(key, weights[key], shape, source, shapes_from)
 
 
 def check_names(
@@ -56,11 +57,11 @@ def check_names(
     total: int,
     source: str,
     *,
-    kind: str,
+    network_name: str,
     advice: str = GET_ALL,
 ) -> None:
-    """Raise ValueError if any of `total` weights is missing, or any other is there."""
-    others = f"It has {_described(unknown)} that {kind} does not know. " if unknown else ""
+    """Raise ValueError if any of the network's `total` weights is missing, or any is unknown."""
+    others = f"It has {_described(unknown)} that {network_name} does not know. " if unknown else ""
     if missing:
         raise ValueError(
             f"{source} is incomplete: {len(missing)} of {counted(total, 'weight')} "
@@ -68,8 +69,8 @@ def check_names(
         )
     if unknown:
         raise ValueError(
-            f"{source} is not a plain {kind}. {others}Without them it would be another model than "
-            "was trained, so it is not loaded."
+            f"{source} is not a plain {network_name}. {others}Without them it would be another "
+            "model than was trained, so it is not loaded."
         )
 
 
@@ -82,26 +83,26 @@ def _quoted(keys: Collection[str]) -> str:
 
 
 def _check_shape(
-    key: str, weight: Tensor, expected: torch.Size, source: str, asked_by: str
+    key: str, weight: Tensor, expected: torch.Size, source: str, shapes_from: str
 ) -> None:
     if weight.shape != expected and not is_packed(weight):
         raise ValueError(
-            f'{source} does not fit together: "{key}" is {_in_words(weight.shape)} where '
-            f"{asked_by} asks for {_in_words(expected)}. Parts of two models may be mixed."
+            f'{source} does not fit together: "{key}" is {_shape_text(weight.shape)} where '
+            f"{shapes_from} asks for {_shape_text(expected)}. Parts of two models may be mixed."
         )
 
 
-def _in_words(shape: torch.Size) -> str:
+def _shape_text(shape: torch.Size) -> str:
     return " x ".join(map(str, shape)) or "a single number"
 
 
 def is_packed(weight: Tensor) -> bool:
-    """Whether each byte holds two values of a row, as in 4-bit formats."""
+    """Whether a weight is stored in 4 bits: each byte holds two values of a row."""
     return weight.dtype == torch.uint8
 
 
 def size(weights: StateDict, key: str, source: str, axis: int = 0) -> int:
-    """Length of one axis of a weight; ValueError says that the file is incomplete without it."""
+    """Length of one axis of a weight. Raises ValueError naming the weight if it is missing."""
     if key not in weights:
         raise ValueError(f'{source} is incomplete: it has no "{key}". {GET_ALL}')
     return weights[key].shape[axis]

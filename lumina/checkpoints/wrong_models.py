@@ -1,7 +1,7 @@
-"""Names what a file holds when it is not a text-to-image Next-DiT, and says what to do with it.
+"""Recognizes other models by their weights' names, and says which node loads them.
 
-Only the names of the weights are looked at, with any prefix before them. The table's order
-matters: a file is what the first line that matches says.
+Names may have any prefix. The table's order matters: the first pattern that matches a name of the
+file decides.
 """
 
 import re
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OtherModel:
-    """What else a file may be. name completes "It is ...", advice is a sentence."""
+    """A model that is not a text-to-image Next-DiT. name completes "It is ..."."""
 
     name: str
     advice: str
 
 
 def identify(keys: Iterable[str]) -> OtherModel | None:
-    """Which other model has one of these keys; None for a Next-DiT and for what is unknown."""
+    """The other model that these keys belong to; None for a Next-DiT or an unknown model."""
     joined = "\n".join(keys)
     for pattern, model in _MODELS:
         if pattern.search(joined):
@@ -34,8 +34,8 @@ _TABLE: tuple[tuple[str, OtherModel | None], ...] = (
     (
         r"lora_(up|down|A|B)\b|\.lora\.(up|down)\.|\.(hada|lokr)_w1|\.diff(_b)?$",
         OtherModel(
-            "a LoRA, which changes a model but is none",
-            'Load the model it was made for here, then the LoRA with "Load LoRA" behind it.',
+            "a LoRA, which changes a model but is not one",
+            'Load the model that it was made for here, and the LoRA with "Load LoRA" after it.',
         ),
     ),
     (

@@ -1,8 +1,6 @@
-"""Caption rules of the released Lumina-Next models, and the masks that come from padding them.
+"""Captions inside the network: their padding masks as attention bias, and their masked mean.
 
-A caption is at most 256 tokens of Gemma's vocabulary: begin-of-sequence, then text, no end token,
-padded on the right. The features are the encoder's last hidden state but one, without its final
-norm (Lumina-T2X, lumina_next_t2i/demo.py).
+Caption features are (B, S, D); a mask (B, S) has 1 for a token and 0 for padding.
 """
 
 import torch
@@ -10,16 +8,16 @@ from torch import Tensor
 
 
 def padding_mask(mask: Tensor | None) -> Tensor | None:
-    """The mask (B, S) itself if it hides any token, else None: attention without a mask is faster.
+    """The mask (B, S) if it masks any token, else None: attention without a mask is faster.
 
-    Looks at the values, so on an accelerator this waits for them: call it once per run or step,
+    Reads the values, so on an accelerator this waits for them: call it once per run or step,
     outside compiled code.
     """
     return None if mask is None or bool(mask.all()) else mask
 
 
 def additive_mask(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Mask (B, S), 1 for a token and 0 for padding, as attention bias (B, 1, 1, S): 0 or lowest.
+    """A mask (B, S) as attention bias (B, 1, 1, S): 0 for a token, the dtype's lowest for padding.
 
     A bias, not booleans: some of ComfyUI's attention backends read booleans wrongly.
     """
@@ -32,9 +30,9 @@ def additive_mask(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 
 def masked_mean(caption: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over the tokens of (B, S, D) that `mask` (B, S) keeps: (B, D), summed in float32.
+    """Mean (B, D) over the unmasked tokens of `caption` (B, S, D), summed in float32.
 
-    A caption without a single token gives zeros.
+    Zeros for a caption without tokens.
     """
     if mask is None:
         return caption.float().mean(dim=1).type_as(caption)

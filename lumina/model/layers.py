@@ -1,8 +1,7 @@
-"""The layers that networks are built from, and the kit in which they are handed in.
+"""Layers that several networks share, and `LayerKit`, in which a network gets its layers.
 
-By default they are torch's own; a host hands in its layers, attention and rotation. Attention,
-head gate, norm, time features and feed-forward stand here because several networks, or a host's
-versions of them, share them.
+By default they are torch's own; a host hands in its layers, attention and rotation. Here are
+attention, head gate, norm, time embedder and feed-forward.
 
 Axes: B batch, L image tokens, S caption tokens, D width.
 """
@@ -25,8 +24,8 @@ class Attention(Protocol):
     """softmax(q k^T * scale + mask) v, grouped where q has more heads than k and v.
 
     q (B, heads, L, head_dim); k, v (B, kv_heads, S, head_dim); mask: bias that broadcasts to
-    (B, 1, L, S), or None; returns (B, heads, L, head_dim). options: the run's, for backends that
-    the run may change.
+    (B, 1, L, S), or None; returns (B, heads, L, head_dim). options: those of the forward pass, for
+    backends that depend on them.
     """
 
     def __call__(
@@ -42,13 +41,13 @@ class Attention(Protocol):
 
 
 class Rotate(Protocol):
-    """Turns the channel pairs of (B, L, heads, head_dim) by a table of `rope.rotation_table`."""
+    """Rotates the channel pairs of (B, L, heads, head_dim) by a table of `rope.rotation_table`."""
 
     def __call__(self, x: Tensor, table: Tensor) -> Tensor: ...
 
 
 class Attended(Protocol):
-    """What self-attention gives, (B, L, D), before its output projection: a place for patches."""
+    """A hook for patches: takes and returns self-attention's (B, L, D), before the projection."""
 
     def __call__(self, out: Tensor, options: ForwardOptions) -> Tensor: ...
 
@@ -70,12 +69,12 @@ def scaled_dot_product_attention(
 
 
 def unpatched(out: Tensor, options: ForwardOptions) -> Tensor:
-    """`Attended` without a host."""
+    """The default `Attended`: no patches."""
     return out
 
 
 class HeadGate(nn.Module):
-    """One learned gate for each head, tanh(weight), on what attention read from the caption.
+    """One learned gate for each head, tanh(weight), on the attention to the caption.
 
     A module of its own, although the released name is `attention.gate` without `.weight`:
     ComfyUI moves and patches the weights of leaf modules only.
@@ -102,7 +101,7 @@ def gate_factor(weight: Tensor, x: Tensor) -> Tensor:
 
 
 class OffsetRMSNorm(nn.Module):
-    """An RMS norm whose scale is stored less `offset`: 1 in Gemma, 0 in LLaMA."""
+    """An RMS norm that scales by `offset` + stored weight; offset is 1 in Gemma, 0 in LLaMA."""
 
     def __init__(
         self,
@@ -133,9 +132,9 @@ def offset_rms_norm(x: Tensor, weight: Tensor, eps: float, offset: float) -> Ten
 
 @dataclass(frozen=True)
 class LayerKit:
-    """What a network is built from, and where its weights live.
+    """The layers that a network is built from, and its weights' device and dtype.
 
-    ops: source of Linear, Embedding, LayerNorm and RMSNorm. norm: class of the decoders' norms.
+    ops: namespace of Linear, Embedding, LayerNorm and RMSNorm. norm: class of the decoders' norms.
     A network takes these fields as keyword arguments; each defaults to plain torch.
     """
 

@@ -2,7 +2,7 @@
 
 Attribute names are the released checkpoints' own, so their files load without renaming. Layers and
 attention are handed in: plain torch by default, ComfyUI's when it runs the model. Nothing about
-a run is stored on a module; it arrives as `ForwardOptions`.
+a run is stored on a module; `forward` gets it as `ForwardOptions`.
 
 Axes: B batch, L image tokens, S caption tokens, D width, C latent channels, H rows, W columns.
 """
@@ -132,8 +132,8 @@ class FinalLayer(nn.Module):
 class NextDiT(nn.Module):
     """The text-to-image Next-DiT, every released size.
 
-    config: the architecture. handed_in: fields of a `LayerKit`, so that a host may build it from
-    its own layers. Weights are not initialized.
+    handed_in: fields of a `LayerKit`, with which a host builds it from its own layers. Weights are
+    not initialized.
     """
 
     def __init__(self, config: NextDiTConfig, **handed_in: object) -> None:
@@ -185,7 +185,7 @@ class NextDiT(nn.Module):
         condition: Tensor,
         options: ForwardOptions,
     ) -> Tensor:
-        """All layers in order; a host overrides this to let its patches see each one."""
+        """All layers in order; a host overrides this to apply its patches to each."""
         for index, block in enumerate(self.layers):
             x = block(x, caption, mask, condition, options.for_layer(index))
         return x

@@ -1,1 +1,1 @@
-"""Prompts before they are tokens: templates, cleaning, enhancing, and each family's rules."""
+"""Prompts before they are tokens: templates, cleaning, enhancing, and the prompt formats."""

@@ -1,10 +1,10 @@
-"""The debris of the web out of a prompt, as diffusers' LuminaPipeline takes it out.
+"""Removes web addresses, HTML and other debris from a prompt, as diffusers' LuminaPipeline does.
 
 Lumina-Next was trained on captions as they are. Cleaning is for text pasted from the web, and for
-the pictures of that pipeline, which cleans positive prompts. It gives the pipeline's text, but
-leaves what a prompt may hold here: letters of every script, weights as in `(red:1.3)`, escaped
-parentheses and `embedding:name`. Of an address or of escaped HTML, of which the pipeline leaves
-pieces, nothing is left.
+pictures made with that pipeline, which cleans positive prompts. The text is the pipeline's, with
+two differences. Letters of every script stay, and so does prompt syntax: weights as in `(red:1.3)`,
+escaped parentheses, `embedding:name`. Addresses and escaped HTML disappear completely; the pipeline
+leaves pieces of them.
 """
 
 import html
@@ -17,7 +17,7 @@ OFF, LATIN, ALL = CLEANING = ("off", "Latin text", "all")
 
 
 def is_latin(text: str) -> bool:
-    """Whether every letter is a Latin one, with or without accents. True without any letter."""
+    """Whether all letters are Latin, with or without accents. True for a text without letters."""
     letters = filter(str.isalpha, unicodedata.normalize("NFKC", text))
     names = (unicodedata.name(c, "") for c in letters if unicodedata.category(c) != "Lm")
     return all(name.startswith("LATIN") for name in names)
@@ -26,16 +26,16 @@ def is_latin(text: str) -> bool:
 def clean(text: str) -> str:
     """`text` in lower case and without web addresses, HTML, file names, product codes and so on.
 
-    What is left may be empty. Parentheses, the weights in them and embeddings stay as they are.
+    May return "". Parentheses, the weights in them and embeddings stay as they are.
     """
-    for _ in range(2):  # as in diffusers: a pass may lay bare what the next one finds
+    for _ in range(2):  # as in diffusers: the first pass may expose matches for the second
         text = _clean_once(text)
     return text
 
 
 def _clean_once(text: str) -> str:
     text = text.replace(MARK, "")
-    kept = iter(SYNTAX.findall(text))
+    syntax = iter(SYNTAX.findall(text))
     text = _decode_percent(SYNTAX.sub(MARK, text)).strip().lower()
     text = _decode_entities(_apply(ADDRESSES, text))
     text = _plain_characters(_apply(TAGS, text))
@@ -43,25 +43,26 @@ def _clean_once(text: str) -> str:
     if len(re.findall("[-_]", text)) > 3:
         text = re.sub("[-_]", " ", text)
     text = _apply(PHRASES + ENDS, text)
-    text = re.sub(MARK, lambda _: next(kept), text)
+    text = re.sub(MARK, lambda _: next(syntax), text)
     return EMPTY_GROUP.sub("", text).strip()
 
 
-# --- what stays
-
-# Parentheses, escaped or not, the weight before a closing one, and an embedding at a word's start.
-# While the rest is cleaned, MARK stands in their places: no character of any text.
+# Prompt syntax, which stays: parentheses, escaped or not, the weight before a closing one, and an
+# embedding at the start of a word. MARK replaces them while the rest is cleaned; it is a Unicode
+# noncharacter, which no text contains.
 WEIGHT = r"(?::\s*[-+]?[\d.]+(?:e[-+]?\d+)?\s*)?"
 SYNTAX = re.compile(
     rf"\\[()]|\(|{WEIGHT}\)|(?<![^\s()])embedding:(?:(?!{WEIGHT}\))(?:\\.|[^\s()<\[]))+"
 )
 MARK = "\ufdd0"
-EMPTY_GROUP = re.compile(rf"(?<!\\)\(\s*{WEIGHT}\)")  # "(:1.3)" would be read as the text ":1.3"
+EMPTY_GROUP = re.compile(
+    rf"(?<!\\)\(\s*{WEIGHT}\)"
+)  # the host would read "(:1.3)" as the text ":1.3"
 
 
-# --- what goes, in this order
+# The replacements, in the order of their use.
 
-LATIN_CHARACTER = r"[!-~\u00a1-\u024f]"  # no other letters: their words are not set off by spaces
+LATIN_CHARACTER = r"[!-~\u00a1-\u024f]"  # other scripts may not separate words by spaces
 LATIN_WORD = r"[a-z0-9_\u00c0-\u024f]"
 FILE_TYPES = r"(?:png|jpe?g|bmp|webp|eps|pdf|apk|mp4)"
 
@@ -77,7 +78,7 @@ def _apply(rules: tuple[tuple[re.Pattern, str], ...], text: str) -> str:
 
 
 def _decode_percent(text: str) -> str:
-    """%20 and + as in addresses; a text where percent signs are just that keeps them."""
+    """Decodes + and %20 as in addresses; only + where the percent signs are not codes of UTF-8."""
     decoded = unquote(text.replace("+", " "))
     return text.replace("+", " ") if "\ufffd" in decoded else decoded
 
@@ -94,11 +95,11 @@ ADDRESSES = _rules(
 
 
 def _decode_entities(text: str) -> str:
-    """&quot; &#39; &nbsp and the like as what they stand for, also where & was one itself."""
+    """Decodes HTML entities such as &quot; &#39; &nbsp, also those whose & is an entity itself."""
 
-    def character(found: re.Match) -> str:
-        name = found[1]
-        return html.unescape(f"&{name};") if name[0] == "#" else html5.get(f"{name};", found[0])
+    def character(match: re.Match) -> str:
+        name = match[1]
+        return html.unescape(f"&{name};") if name[0] == "#" else html5.get(f"{name};", match[0])
 
     for _ in range(2):
         text = re.sub(r"&(#?[a-z0-9]+);?", character, text)
@@ -106,17 +107,17 @@ def _decode_entities(text: str) -> str:
 
 
 TAGS = _rules(
-    ("<person>", "person"),  # as some data sets write it
+    ("<person>", "person"),  # a placeholder of some data sets
     (rf"<(script|style)\b(?:(?!<\1)[^{MARK}])*?</\1>", ""),
     (rf"<!--(?:(?!<!--)[^{MARK}])*?-->|</?[!?]?[a-z][^<>{MARK}]*>", ""),
 )
 
 
 def _plain_characters(text: str) -> str:
-    """Accents composed, full-width forms and ligatures as plain letters, no control characters."""
+    """Composes accents, makes full-width forms and ligatures plain, drops control characters."""
     text = re.sub(r"[\x00-\x08\x0e-\x1b\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]", "", text)
     wide = re.compile(r"[\uff01-\uffef\ufb00-\ufb06]")
-    text = wide.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    text = wide.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
     return unicodedata.normalize("NFC", text)
 
 

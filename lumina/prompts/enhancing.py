@@ -1,7 +1,7 @@
-"""A short prompt made long by a language model: what it is shown, so that it goes on in kind.
+"""The few-shot text from which a language model writes a long prompt for a short one.
 
-google/gemma-2b is no chat model, it continues what it reads; so it is shown short captions with
-their long versions, and the line it adds is the answer.
+google/gemma-2b is not a chat model: it continues the text that it reads. So the text has short
+captions with their long versions, and the line that the model adds is the answer.
 """
 
 EXAMPLES = {
@@ -21,8 +21,10 @@ EXAMPLES = {
 
 
 def few_shot(prompt: str) -> str:
-    """The text whose next line is a long version of `prompt`, which is put on one line itself."""
+    """A text that ends where the long version of `prompt` begins; `prompt` is put on one line."""
     pairs = [*EXAMPLES.items(), (" ".join(prompt.split()), "")]
-    shown = [f"Short caption: {short}\nLong caption: {long}" for short, long in pairs]
-    # Without the last space: it belongs to the word that is to be written.
-    return "Short captions of pictures, and the same at length.\n\n" + "\n\n".join(shown).rstrip()
+    examples = [f"Short caption: {short}\nLong caption: {long}" for short, long in pairs]
+    # No space at the end: the tokenizer puts it into the token of the next word.
+    return (
+        "Short captions of pictures, and the same at length.\n\n" + "\n\n".join(examples).rstrip()
+    )

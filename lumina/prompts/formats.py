@@ -1,7 +1,9 @@
-"""How each family of text encoders reads a prompt, and what of it the diffusion model is given.
+"""How each family of text encoders tokenizes a prompt, and which hidden state is its features.
 
-One table: the released code's ways for Gemma (lumina_next_t2i/demo.py) and LLaMA-2
-(lumina_t2i/demo.py), both of Lumina-T2X, and for T5 those of its own tokenizer.
+Gemma and LLaMA-2 follow the released code (Lumina-T2X, lumina_next_t2i/demo.py and
+lumina_t2i/demo.py), T5 follows its own tokenizer. A Lumina-Next caption is at most 256 Gemma
+tokens: begin-of-sequence, then text, no end token, padded on the right. Its features are the last
+hidden state but one, without the final norm.
 """
 
 from dataclasses import dataclass
@@ -12,13 +14,13 @@ HIDDEN_STATE = -2
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """From a prompt to its features.
+    """How one text encoder gets from a prompt to its features.
 
-    name: of the encoder inside a CLIP, and before its weights in files that the host saves. begin,
-    end, pad: tokens of its vocabulary; a begin token goes before a prompt wherever there is one.
-    limit: how many tokens are read, begin and end included. hidden_state: numbered as
-    transformers' `hidden_states`. published_as: a model whose tokenizer_file is the right one.
-    are_fixed: whether a tokenizer with another begin or end token is another model's.
+    name: of the encoder inside a CLIP, and the prefix of its weights in files that the host saves.
+    begin, end, pad: token ids; begin, unless None, precedes every prompt. limit: tokens read, begin
+    and end included. hidden_state: numbered as transformers' `hidden_states`. published_as: the
+    model that has the right tokenizer_file. are_fixed: whether another begin or end token means
+    another model's tokenizer.
     """
 
     name: str
@@ -34,9 +36,9 @@ class PromptFormat:
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """What the host's SDClipModel puts around an empty prompt, and masks by."""
-        ends = {"start": self.begin, "end": self.end if self.adds_end else None, "pad": self.pad}
-        return {place: token for place, token in ends.items() if token is not None}
+        """For the host's SDClipModel: tokens of an empty prompt; end, or else pad, ends a mask."""
+        tokens = {"start": self.begin, "end": self.end if self.adds_end else None, "pad": self.pad}
+        return {name: token for name, token in tokens.items() if token is not None}
 
 
 PROMPT_FORMATS = {
@@ -56,7 +58,7 @@ PROMPT_FORMATS = {
         end=2,
         pad=0,
         adds_end=True,
-        limit=4096,  # the released code never cuts; this is how many positions LLaMA-2 knows
+        limit=4096,  # the released code never cuts; LLaMA-2 was trained on 4096 positions
         hidden_state=-1,
         published_as="meta-llama/Llama-2-7b-hf",
     ),
@@ -66,7 +68,7 @@ PROMPT_FORMATS = {
         end=1,
         pad=0,
         adds_end=True,
-        limit=512,  # as many as it was trained on
+        limit=512,  # it was trained on 512
         hidden_state=-1,
         published_as="google/t5-v1_1-xxl",
         tokenizer_file="spiece.model",

@@ -1,6 +1,7 @@
 """Language models as text encoders: tokens in, one of their hidden states out.
 
-Gemma-1 and LLaMA-2 are one decoder of ours, which also writes; of T5 only names and sizes are here.
+Gemma-1 and LLaMA-2 share one `Decoder`, which can also generate text. T5's network is the host's;
+here are only its key names and sizes.
 """
 
 from .decoder import Decoder

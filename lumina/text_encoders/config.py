@@ -1,4 +1,4 @@
-"""What a decoder is made of: its family, and the sizes that a checkpoint's shapes tell.
+"""The architecture of a decoder: its family, and sizes from a checkpoint's shapes.
 
 Gemma (arXiv:2403.08295), Llama 2 (arXiv:2307.09288).
 """
@@ -13,10 +13,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Family:
-    """What one family of decoders does its own way.
+    """The four differences between families of decoders.
 
     norm_offset is added to a norm's stored weight. scales_embeddings: by the square root of D.
-    ties_head: the embedding is the output head as well.
+    ties_head: the embedding is also the output head.
     """
 
     name: str
@@ -36,7 +36,7 @@ FAMILIES = {
 class DecoderConfig:
     """Family (a key of FAMILIES) and sizes of a decoder. Raises ValueError if they do not fit.
 
-    has_output_head: the weights hold one of their own, `lm_head`.
+    has_output_head: the weights include a separate one, `lm_head`.
     """
 
     family: str

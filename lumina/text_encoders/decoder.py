@@ -1,7 +1,7 @@
 """The decoder of Gemma-1 and LLaMA-2 as a text encoder: tokens in, one of its hidden states out.
 
-With its output head it also tells which token comes next, and a cache lets it read on where it
-stopped. The two differ in four places, which `FAMILIES` lists. Attribute names are the Hugging Face
+Its output head scores the next token, and with a cache of keys and values it continues a text.
+`FAMILIES` has the four differences between the two. Attribute names are the Hugging Face
 checkpoint's without the `model.` prefix. B batch, S tokens, D width. Gemma (arXiv:2403.08295),
 Llama 2 (arXiv:2307.09288); every state agrees with transformers' GemmaModel and LlamaModel.
 """
@@ -17,7 +17,7 @@ from ..model.layers import LayerKit
 from .config import FAMILIES, DecoderConfig
 from .layers import DecoderLayer, LayerCache, causal_mask
 
-# Scores (..., vocab_size) of states (..., D) by an embedding that is the output head as well.
+# From an embedding that is also the output head, and states (..., D), to scores (..., vocab_size).
 TiedHead = Callable[[nn.Module, Tensor], Tensor]
 
 
@@ -48,9 +48,9 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """One hidden state (B, S, D), numbered as transformers' `hidden_states`.
 
-        -1 is the normalized output; any other is the input of a layer, un-normalized: -2 that of
-        the last layer, 0 the scaled embeddings. Later layers do not run. input_ids (B, S), or
-        embeds (B, S, D) as `embed` returns them. attention_mask (B, S): non-zero marks a token.
+        -1 is the normalized output; all others are inputs of layers, not normalized: -2 of the last
+        layer, 0 the scaled embeddings. Later layers do not run. input_ids (B, S), or embeds
+        (B, S, D) as `embed` returns them. attention_mask (B, S): non-zero marks a token.
         """
         if (input_ids is None) == (embeds is None):
             raise ValueError("A decoder takes either input_ids or embeds, and exactly one of them")
@@ -58,11 +58,11 @@ class Decoder(nn.Module):
         return self.hidden_states(embeds, attention_mask, (hidden_state,))[0]
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """Token embeddings (B, S, D), before a sqrt(D) that the decoder may multiply by."""
+        """Token embeddings (B, S, D), before the factor sqrt(D) of some families."""
         return self.embed_tokens(input_ids)
 
     def logits(self, state: Tensor, tied_head: TiedHead | None = None) -> Tensor:
-        """Score of each token to come next (..., vocab_size), from normalized states (..., D).
+        """Scores of the next token (..., vocab_size), from normalized states (..., D).
 
         Raises ValueError for weights that came without an output head.
         """
@@ -76,8 +76,8 @@ class Decoder(nn.Module):
             'output head, "lm_head.weight". Load the files that the model was published with.'
         )
 
-    def new_cache(self) -> "list[LayerCache]":
-        """What `hidden_states` is given to remember the tokens of one text by."""
+    def new_cache(self) -> list[LayerCache]:
+        """An empty cache, in which `hidden_states` keeps the keys and values of one text."""
         return [LayerCache() for _ in self.layers]
 
     def hidden_states(
@@ -85,38 +85,38 @@ class Decoder(nn.Module):
         embeds: Tensor,
         attention_mask: Tensor | None,
         indices: Iterable[int],
-        cache: "Sequence[LayerCache] | None" = None,
+        cache: Sequence[LayerCache] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Several hidden states of one run, in the order asked; numbering as in `forward`.
+        """Hidden states of one run, in the order of `indices`; numbered as in `forward`.
 
-        With a cache, embeds are what follows the tokens it holds, and they are added to it;
-        attention_mask (B, past + S) then covers both.
+        With a cache, embeds follow the tokens in it and are added to it; attention_mask
+        (B, past + S) then covers both.
         """
-        wanted = [self._position(index) for index in indices]
+        depths = [self._depth(index) for index in indices]
         past = cache[0].tokens if cache else 0
         scaled = FAMILIES[self.config.family].scales_embeddings
         x = embeds * self.config.hidden_size**0.5 if scaled else embeds
         mask = causal_mask(x, attention_mask, past)
         rotation = self._rotation(x, past)
-        found = {0: x}
-        # Every layer must have read what a later call looks back at.
-        last = self.config.layers if cache else max(wanted)
+        states = {0: x}
+        # With a cache all layers run, since a later call attends to these tokens in each.
+        last = self.config.layers if cache else max(depths)
         for depth, layer in enumerate(self.layers[:last], start=1):
             x = layer(x, mask, rotation, cache[depth - 1] if cache else None)
-            found[depth] = x if depth in wanted else None
-        if self.config.layers in wanted:
-            found[self.config.layers] = self.norm(x)
-        return tuple(found[depth] for depth in wanted)
+            states[depth] = x if depth in depths else None
+        if self.config.layers in depths:
+            states[self.config.layers] = self.norm(x)
+        return tuple(states[depth] for depth in depths)
 
     def _rotation(self, x: Tensor, past: int) -> Tensor:
-        """RoPE table of the tokens x (B, S, D), which follow `past` others: one axis."""
+        """RoPE table, on one axis, of the tokens x (B, S, D) after `past` others."""
         head_dim, theta = self.config.head_dim, self.config.rope_theta
         frequencies = rope.frequencies(head_dim, axes=1, theta=theta, device=x.device)
         return rope.rotation_table(
             rope.positions(x.shape[1], start=past, device=x.device), [frequencies]
         )
 
-    def _position(self, index: int) -> int:
+    def _depth(self, index: int) -> int:
         count = self.config.layers + 1
         if not -count <= index < count:
             raise ValueError(
@@ -127,5 +127,5 @@ class Decoder(nn.Module):
 
 
 def embedding_as_head(embedding: nn.Module, state: Tensor) -> Tensor:
-    """`TiedHead` by torch itself."""
+    """The default `TiedHead`, in torch."""
     return F.linear(state, embedding.weight)

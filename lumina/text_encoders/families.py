@@ -1,6 +1,6 @@
-"""Which text model a file holds: one table, from a pattern of key names to a name and a reader.
+"""Recognizes a text model by its weights: one table of key patterns, model names and readers.
 
-Decoders that carry the same names are told apart by config.json, or by the size of the vocabulary.
+Decoders with the same key names are told apart by config.json, or by the size of the vocabulary.
 """
 
 import re
@@ -17,7 +17,7 @@ DECODER, T5 = "decoder", "t5"
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A row of the table. reader: what reads it here by itself, DECODER or T5; None for nothing."""
+    """A row of the table. reader: what builds it in this pack, DECODER or T5; None for nothing."""
 
     pattern: str
     name: str
@@ -43,8 +43,8 @@ TABLE = (
     KnownModel(r"text_model\.", "CLIP"),
     KnownModel(r"^(embed_tokens|layers\.\d+|norm)\.", "a relative of LLaMA", DECODER),
 )
-# LLaMA-2's vocabulary is 32,000 and fine-tunes add a few; Gemma's is 256,000, and one that is
-# smaller than LLaMA's is a Gemma that was made small.
+# LLaMA-2's vocabulary has 32,000 tokens, and fine-tunes add a few. Gemma's has 256,000; a smaller
+# one than LLaMA's is that of a small Gemma, such as the demo's.
 VOCABULARIES = {"gemma": {*range(32_000), 256_000}, "llama": range(32_000, 32_065)}
 LLAMA_3_VOCABULARY = 128_256
 
@@ -52,7 +52,7 @@ LLAMA_3_VOCABULARY = 128_256
 def family_of(
     state_dict: Mapping[str, Tensor], config_json: ConfigJson | None = None
 ) -> str | None:
-    """ "gemma", "llama" or "t5" for what this pack reads by itself; None for any other model."""
+    """ "gemma", "llama" or "t5" for the models that this pack builds; None for any other."""
     config_json, model = config_json or {}, _model_of(state_dict)
     if model is None or model.reader is None:
         return None
@@ -82,15 +82,15 @@ def _vocabulary(state_dict: Mapping[str, Tensor]) -> int | None:
 def _is_plain_decoder(config_json: ConfigJson) -> bool:
     """Whether a config.json describes a model of `FAMILIES` without later additions."""
     scaling = config_json.get("rope_scaling") or config_json.get("rope_parameters") or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    rope_type = scaling.get("rope_type", scaling.get("type", "default"))
     biases = config_json.get("attention_bias") or config_json.get("mlp_bias")
     if config_json["model_type"] == "llama" and config_json.get("hidden_act", "silu") != "silu":
         return False
-    return config_json["model_type"] in FAMILIES and kind == "default" and not biases
+    return config_json["model_type"] in FAMILIES and rope_type == "default" and not biases
 
 
 def _is_plain_t5(config_json: ConfigJson) -> bool:
-    """Whether a config.json, if there is one, describes a T5 whose activation fits its gate."""
+    """Whether a config.json, if any, describes a T5 as published, in what shapes do not tell."""
     return (
         config_json.get("model_type", "t5") == "t5"
         and config_json.get("feed_forward_proj", "relu") in ("relu", "gated-gelu")
@@ -101,7 +101,7 @@ def _is_plain_t5(config_json: ConfigJson) -> bool:
 
 
 def describe(state_dict: Mapping[str, Tensor], config_json: ConfigJson | None = None) -> str:
-    """Which text model a file holds, in words for an error text."""
+    """The name of the text model in a file, for an error text."""
     family, model = family_of(state_dict, config_json), _model_of(state_dict)
     if family in FAMILIES:
         return FAMILIES[family].name
@@ -123,11 +123,11 @@ def explain_unknown(
     source: str,
     known: str = "Gemma-1, LLaMA-2, T5",
 ) -> str:
-    """What a file holds that is none of the known models, and what to choose in its place."""
+    """The error text for any other model: what it looks like, and what to choose instead."""
     return (
         f"{source} is none of the text encoders that are known by their weights ({known}): it "
         f"looks like {describe(state_dict, config_json)}. Lumina-Next was trained with "
         "google/gemma-2b (the first Gemma, 2 billion parameters); choose that. For a model trained "
-        "with another language model, choose that one's whole Hugging Face folder, config.json "
-        "included."
+        "with another language model, choose the whole Hugging Face folder of that language model, "
+        "config.json included."
     )

@@ -1,4 +1,4 @@
-"""The layers of a decoder: rotary attention with a cache, and a gated feed-forward.
+"""The layers of a decoder: rotary attention with a cache, a gated feed-forward, the causal mask.
 
 B batch, S tokens, D width.
 """
@@ -59,26 +59,26 @@ class SelfAttention(nn.Module):
 
 
 class LayerCache:
-    """Keys, rotated, and values of the `tokens` tokens that one layer has read.
+    """Rotated keys, and values, of the first `tokens` tokens of a text, in one layer.
 
-    Room is made ahead and doubled when full, so that adding a token copies that token only.
+    Its storage doubles when it is full, so that adding a token rarely copies the others.
     """
 
     def __init__(self) -> None:
         self.tokens = 0
-        self.stored: Tensor | None = None  # (2, B, kv_heads, room, head_dim)
+        self.stored: Tensor | None = None  # (2, B, kv_heads, capacity, head_dim)
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """All keys and values so far, these (B, kv_heads, S, head_dim) last."""
+        """All keys and values so far, after appending these (B, kv_heads, S, head_dim)."""
         end = self.tokens + k.shape[2]
         if self.stored is None or end > self.stored.shape[3]:
-            self._make_room(end, k)
+            self._grow(end, k)
         self.stored[0, :, :, self.tokens : end] = k
         self.stored[1, :, :, self.tokens : end] = v
         self.tokens = end
         return self.stored[0, :, :, :end], self.stored[1, :, :, :end]
 
-    def _make_room(self, needed: int, k: Tensor) -> None:
+    def _grow(self, needed: int, k: Tensor) -> None:
         batch, heads, _, head_dim = k.shape
         larger = k.new_empty(2, batch, heads, 2 * needed, head_dim)
         if self.stored is not None:
@@ -101,17 +101,17 @@ class FeedForward(nn.Module):
 
 
 def causal_mask(x: Tensor, attention_mask: Tensor | None, past: int = 0) -> Tensor:
-    """What is added to the scores so that a token sees itself and earlier tokens, never padding.
+    """Attention bias by which each token attends to itself and earlier tokens, never to padding.
 
     (B or 1, 1, S, past + S) in the dtype of x (B, S, D), which follows `past` tokens;
-    attention_mask (B, past + S) covers both. Hidden places hold a large finite number, not
-    -inf: left padding leaves rows with nothing to see, where a plain softmax would give NaN and
-    spread it through v.
+    attention_mask (B, past + S) covers both. Masked positions have a large finite number, not
+    -inf: left padding masks whole rows, of which a plain softmax would make NaN and spread it
+    through v.
     """
     tokens = x.shape[1]
-    seen = torch.ones(tokens, past + tokens, dtype=torch.bool, device=x.device).tril(past)
-    seen = seen[None, None]
+    visible = torch.ones(tokens, past + tokens, dtype=torch.bool, device=x.device).tril(past)
+    visible = visible[None, None]
     if attention_mask is not None:
-        seen = seen & (attention_mask.to(x.device) != 0)[:, None, None, :]
-    hidden = torch.finfo(x.dtype).min / 2  # half: adding a score must not overflow
-    return torch.zeros(seen.shape, dtype=x.dtype, device=x.device).masked_fill(~seen, hidden)
+        visible = visible & (attention_mask.to(x.device) != 0)[:, None, None, :]
+    lowest = torch.finfo(x.dtype).min / 2  # half: adding a score must not overflow
+    return torch.zeros(visible.shape, dtype=x.dtype, device=x.device).masked_fill(~visible, lowest)

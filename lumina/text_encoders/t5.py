@@ -1,7 +1,7 @@
-"""T5's encoder from a checkpoint's tensors: its names and sizes.
+"""Key names and sizes of T5's encoder, from a checkpoint's tensors.
 
-Version 1.0 and 1.1 of any size (arXiv:1910.10683), and what was made from them: Flan-T5, T5-LM.
-Names are the Hugging Face checkpoint's. Tensors are passed on, never copied or cast.
+Versions 1.0 and 1.1 in any size (arXiv:1910.10683), and models trained from them: Flan-T5, T5-LM.
+Names are the Hugging Face checkpoint's. Tensors are never copied or cast.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ POSITION_BUCKETS = 32
 
 @dataclass(frozen=True)
 class T5Config:
-    """Sizes of an encoder. is_gated: GELU and a gate, as in version 1.1; otherwise a plain ReLU."""
+    """Sizes of T5's encoder. is_gated: gated GELU, as in version 1.1; otherwise a plain ReLU."""
 
     vocab_size: int
     d_model: int
@@ -43,22 +43,22 @@ class T5Config:
 def t5_to_native(
     state_dict: StateDict, *, source: str = "The text encoder file"
 ) -> dict[str, Tensor]:
-    """The encoder's tensors, its embedding as "shared.weight"; they are not copied.
+    """The encoder's own tensors, not copied; the embedding is "shared.weight".
 
-    Leaves out the decoder, the output head and whatever has no dot in its name (a tokenizer kept
-    with the weights). Raises ValueError that names `source` and a key that is missing, unknown or
-    of another shape.
+    Leaves out the decoder, the output head, and names without a dot (a tokenizer inside the file).
+    Raises ValueError that names `source` and a key that is missing, unknown or of another shape.
     """
     renamed = T5_KEYS.rename(state_dict)
     native = {key: tensor for key, tensor in renamed.items() if "." in key}
-    strict.check(native, expected_shapes(t5_config(native, source=source)), source, kind="T5")
+    expected = expected_shapes(t5_config(native, source=source))
+    strict.check(native, expected, source, network_name="T5")
     return native
 
 
 def t5_config(native: StateDict, *, source: str = "The text encoder file") -> T5Config:
-    """Sizes of an encoder from the shapes of its tensors, named as `t5_to_native` does.
+    """Sizes from the shapes of tensors that `t5_to_native` has named.
 
-    Raises ValueError naming the weight that would tell, or heads that cannot share one.
+    Raises ValueError naming a missing weight, or if the heads do not divide the rows of q.
     """
     size = partial(strict.size, native, source=source)
     is_gated = FEED_FORWARD.format(0) + "wi_0.weight" in native
@@ -88,9 +88,9 @@ def expected_shapes(config: T5Config) -> dict[str, torch.Size]:
         attention, feed_forward = ATTENTION.format(layer), FEED_FORWARD.format(layer)
         shapes |= {f"{attention}{name}.weight": (inner, width) for name in "qkv"}
         shapes |= {f"{attention}o.weight": (width, inner)}
-        ways_in = ("wi_0", "wi_1") if config.is_gated else ("wi",)
-        shapes |= {f"{feed_forward}{name}.weight": (config.d_ff, width) for name in ways_in}
+        inputs = ("wi_0", "wi_1") if config.is_gated else ("wi",)
+        shapes |= {f"{feed_forward}{name}.weight": (config.d_ff, width) for name in inputs}
         shapes |= {f"{feed_forward}wo.weight": (width, config.d_ff)}
-        norms = (f"{BLOCK.format(layer)}layer.{half}.layer_norm.weight" for half in (0, 1))
+        norms = (f"{BLOCK.format(layer)}layer.{i}.layer_norm.weight" for i in (0, 1))
         shapes |= dict.fromkeys(norms, (width,))
     return {key: torch.Size(shape) for key, shape in shapes.items()}

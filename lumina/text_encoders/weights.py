@@ -1,8 +1,8 @@
-"""A decoder from a checkpoint's tensors: its names and sizes.
+"""Key names and sizes of a decoder from a checkpoint's tensors, and loading it in plain torch.
 
-Names are the Hugging Face checkpoint's without the `model.` prefix. Tensors are passed on, never
-copied or cast. `config_json` is what the model's config.json says, where there is one; shapes alone
-tell most, but not everything, and not a Gemma of a small vocabulary from a LLaMA.
+Names are the Hugging Face checkpoint's without the `model.` prefix. Tensors are never copied or
+cast. `config_json` is the model's parsed config.json, if there is one: shapes do not tell
+everything, such as a Gemma with a small vocabulary from a LLaMA.
 """
 
 from functools import partial
@@ -18,12 +18,12 @@ from .families import ConfigJson, explain_unknown, family_of
 
 RELEASED_HEAD_DIM = {"gemma": 256, "llama": 128}
 RELEASED_NORM_EPS = {"gemma": 1e-6, "llama": 1e-5}
-# Of LLaMA-2 7B, 13B and 70B. Relatives of the same vocabulary have other widths and head sizes.
+# LLaMA-2 7B, 13B and 70B. Relatives with the same vocabulary have other widths and head sizes.
 LLAMA_WIDTHS = (4096, 5120, 8192)
 OUTPUT_HEAD = "lm_head.weight"
 DECODER_KEYS = KeyMap(
     {
-        "*.rotary_emb.inv_freq": None,  # stored tables, computed anew here
+        "*.rotary_emb.inv_freq": None,  # stored tables, which are computed here
         "model.*": "*",
     }
 )
@@ -36,12 +36,12 @@ def load_decoder(
     dtype: torch.dtype | None = None,
     source: str = "The text encoder file",
 ) -> Decoder:
-    """A decoder on torch's layers holding the file's own tensors, ready to run.
+    """A decoder on torch's layers with the file's own tensors, ready to run.
 
-    dtype None keeps the file's. Raises ValueError as `to_native` does.
+    dtype None keeps the file's dtype. Raises ValueError as `to_native` does.
     """
     native = to_native(state_dict, config_json, source=source)
-    # Built without memory: initializing two billion weights only to replace them takes a minute.
+    # On "meta": initializing two billion weights only to replace them takes a minute.
     model = Decoder(decoder_config(native, config_json), device="meta")
     model.load_state_dict(native, assign=True)
     return model.to(dtype=dtype).eval().requires_grad_(False)
@@ -53,17 +53,16 @@ def to_native(
     *,
     source: str = "The text encoder file",
 ) -> dict[str, Tensor]:
-    """The decoder's tensors under this module's names; they are not copied.
+    """The decoder's own tensors, not copied, under the names of `Decoder`.
 
-    Takes files with and without the `model.` prefix. Leaves out an output head that is the
-    embedding again (Gemma's), stored rotary tables and whatever has no dot in its name (a tokenizer
-    kept with the weights). Raises ValueError that names `source`: for another model, for a key that
-    is missing, unknown or of another shape, or for what `decoder_config` refuses.
+    Keys may have the `model.` prefix. Leaves out a tied output head (Gemma's), stored rotary
+    tables, and names without a dot (a tokenizer inside the file). Raises ValueError that names
+    `source` and a key that is missing, unknown or of another shape, or as `decoder_config` does.
     """
     native = _renamed(state_dict, config_json)
     config = decoder_config(native, config_json, source=source)
     expected = strict.shapes_of(Decoder(config, device="meta"))
-    strict.check(native, expected, source, kind=FAMILIES[config.family].name)
+    strict.check(native, expected, source, network_name=FAMILIES[config.family].name)
     return native
 
 
@@ -81,12 +80,12 @@ def decoder_config(
     *,
     source: str = "The text encoder file",
 ) -> DecoderConfig:
-    """Family and sizes of a decoder, from its tensors' shapes and what its config.json says.
+    """Family and sizes of a decoder, from its tensors' shapes and its config.json.
 
-    head_dim is not in the shapes. Unless config.json says it, it is that of the released models:
-    128 for LLaMA, 256 for Gemma where that divides the rows of k_proj; otherwise those rows are
-    the one key head. Raises ValueError for another model, if the projections are no multiple of
-    head_dim, or if nothing tells it.
+    Shapes do not tell head_dim. Without a config.json it is that of the released models: 128 for
+    LLaMA; for Gemma 256 where that divides the rows of k_proj, otherwise those rows are the one key
+    head. Raises ValueError for another model, for an unknown head_dim, or if it does not divide
+    the rows of the projections.
     """
     config_json = config_json or {}
     native = _renamed(state_dict, config_json)
@@ -97,14 +96,9 @@ def decoder_config(
     hidden_size = size("embed_tokens.weight", axis=1)
     q_rows = size("layers.0.self_attn.q_proj.weight")
     k_rows = size("layers.0.self_attn.k_proj.weight")
-    head_dim = _head_dim(config_json, q_rows) or _released_head_dim(
-        family, hidden_size, k_rows, source
-    )
-    if q_rows % head_dim or k_rows % head_dim:
-        raise ValueError(
-            f"The q_proj of {source} has {q_rows} rows and its k_proj {k_rows}: both must be "
-            f"multiples of the head size {head_dim}. Its config.json belongs to another model."
-        )
+    head_dim = _head_dim(config_json, q_rows)
+    head_dim = head_dim or _released_head_dim(family, hidden_size, k_rows, source)
+    _check_head_dim(head_dim, q_rows, k_rows, source)
     return DecoderConfig(
         family=family,
         vocab_size=size("embed_tokens.weight"),
@@ -136,7 +130,15 @@ def _released_head_dim(family: str, hidden_size: int, k_rows: int, source: str) 
     return released if k_rows % released == 0 else k_rows
 
 
+def _check_head_dim(head_dim: int, q_rows: int, k_rows: int, source: str) -> None:
+    if q_rows % head_dim or k_rows % head_dim:
+        raise ValueError(
+            f"The q_proj of {source} has {q_rows} rows and its k_proj {k_rows}: both must be "
+            f"multiples of the head size {head_dim}. Its config.json belongs to another model."
+        )
+
+
 def _rope_theta(config_json: ConfigJson) -> float:
-    """Under its own name in older files, within a group of its kind in those of transformers 5."""
-    grouped = config_json.get("rope_parameters") or {}
-    return config_json.get("rope_theta") or grouped.get("rope_theta", 1e4)
+    """At the top level in older files; transformers 5 writes it into "rope_parameters"."""
+    parameters = config_json.get("rope_parameters") or {}
+    return config_json.get("rope_theta") or parameters.get("rope_theta", 1e4)

@@ -67,8 +67,8 @@ class TextModel:
             {prefix + key: tensor for key, tensor in native.items()},
             {prefix + key: shape for key, shape in shapes.items()},
             source,
-            kind=f'"{self.kind}" model',
-            asked_by="its config.json",
+            network_name=f'"{self.kind}" model',
+            shapes_from="its config.json",
             advice=f"{strict.GET_ALL} If config.json is another model's, choose its own.",
         )
         rest = weights.keys() - {name for known in names.values() for name in known}

@@ -1,1 +1,1 @@
-"""Model files written anew: a text encoder's folder as one file, in pieces of bounded size."""
+"""Conversion of model files: packs a text encoder's folder into one file, piece by piece."""

@@ -1,4 +1,7 @@
-"""The file that is written: where it may go, whether it fits, whole or not at all."""
+"""Writing a file safely: checks of its path and of free space, then write and rename.
+
+An error or an interruption leaves no partial file behind.
+"""
 
 import atexit
 import errno
@@ -13,7 +16,7 @@ from typing import BinaryIO
 
 
 def check_target(file: Path, folder: Path) -> None:
-    """Raise ValueError or OSError unless `file` may be made from `folder`."""
+    """Raise ValueError or OSError unless `folder` may be packed into a file at this path."""
     if file.suffix.lower() != ".safetensors":
         raise ValueError(f'The file to write must end in .safetensors, not "{file.name}".')
     if not file.parent.is_dir():
@@ -37,24 +40,24 @@ def check_space(folder: Path, size: int) -> None:
         )
 
 
-def holds(file: Path, pieces: Iterator[tuple[int, memoryview]], size: int) -> bool:
-    """Whether a file is already what would be written."""
+def is_equal(file: Path, pieces: Iterator[tuple[int, memoryview]], size: int) -> bool:
+    """Whether a file consists of these (offset, bytes) pieces already, `size` bytes in all."""
     if file.stat().st_size != size:
         return False
-    with file.open("rb") as present:
+    with file.open("rb") as existing:
         for offset, piece in pieces:
-            present.seek(offset)
+            existing.seek(offset)
             # As bytes: memoryviews are compared number by number.
-            if present.read(len(piece)) != bytes(piece):
+            if existing.read(len(piece)) != bytes(piece):
                 return False
     return True
 
 
 @contextmanager
 def whole_file(file: Path) -> Iterator[BinaryIO]:
-    """A new file under a temporary name: takes the place of `file`, or is gone after an error.
+    """A temporary file to write to; it is renamed to `file` at the end, deleted after an error.
 
-    Raises OSError saying so where the disk became full.
+    Raises OSError that says so if the disk becomes full.
     """
     unfinished = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
     remove = partial(unfinished.unlink, missing_ok=True)
@@ -63,7 +66,7 @@ def whole_file(file: Path) -> Iterator[BinaryIO]:
         with unfinished.open("xb") as opened:
             yield opened
             opened.flush()
-            os.fsync(opened.fileno())  # some disks say only now that they are full
+            os.fsync(opened.fileno())  # some disks report only now that they are full
         os.replace(unfinished, file)
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -77,5 +80,5 @@ def whole_file(file: Path) -> Iterator[BinaryIO]:
 
 
 def in_words(size: int) -> str:
-    """A number of bytes for people: "5.01 GB", "20.3 MB"."""
+    """A number of bytes for messages: "5.01 GB", "20.3 MB"."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

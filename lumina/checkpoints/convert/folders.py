@@ -1,7 +1,7 @@
-"""What in a Hugging Face folder makes up a text encoder: weights, tokenizer, config.
+"""Finds the files of a text encoder in a Hugging Face folder: weights, tokenizer, config.
 
-The folder may be a diffusers pipeline, whose parts stand in subfolders. Nothing large is read here;
-what is missing, damaged or of another program is said in words.
+The folder may be a diffusers pipeline, which has them in subfolders. Of the weights only headers
+are read. Errors name the file that is missing, damaged or in another program's format.
 """
 
 import json
@@ -11,7 +11,8 @@ from pathlib import Path
 from ..broken_files import PICKLED, SAFETENSORS, explain_unreadable
 from ..files import json_object, listed, shard_paths
 
-# File: the name of the tensor that its bytes become. SentencePiece first, as the loader prefers it.
+# Tokenizer file -> tensor that holds its bytes in a packed file. The loader, too, tries
+# SentencePiece first.
 TOKENIZERS = {
     "tokenizer.model": "spiece_model",
     "spiece.model": "spiece_model",
@@ -41,46 +42,51 @@ _OTHER_FORMATS = {
 
 @dataclass(frozen=True)
 class EncoderFiles:
-    """What of a folder makes up the text encoder. metadata: what its JSON files say, as text."""
+    """The files of one text encoder.
+
+    metadata: JSON texts for the packed file's header, "config" and perhaps "tokenizer_config".
+    """
 
     weights: list[Path]
     tokenizer: Path
     metadata: dict[str, str]
 
 
-def find_parts(folder: Path) -> EncoderFiles:
-    """The files that matter of a Hugging Face folder, or of the diffusers pipeline in it.
+def find_encoder_files(folder: Path) -> EncoderFiles:
+    """The text encoder's files in a Hugging Face folder or a diffusers pipeline.
 
-    Of the weights only headers are read. Raises FileNotFoundError for what is missing, ValueError
-    for what cannot be used; both name the file and say what to do.
+    Raises FileNotFoundError for a missing file, ValueError for one that cannot be used; both name
+    the file and what to do.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder.")
     weights = _weights(folder)
-    home = weights[0].parent
-    metadata = {"config": _config(home)}
+    weights_folder = weights[0].parent
+    metadata = {"config": _config(weights_folder)}
     # In a diffusers pipeline text_encoder_2 goes with tokenizer_2.
-    pipeline_tokenizer = home.parent / home.name.replace("text_encoder", "tokenizer")
-    tokenizer = _tokenizer([home, pipeline_tokenizer], folder.name)
-    settings = tokenizer.parent / "tokenizer_config.json"
-    if settings.is_file():
-        metadata["tokenizer_config"] = _tokenizer_settings(settings)
+    pipeline_tokenizer = weights_folder.with_name(
+        weights_folder.name.replace("text_encoder", "tokenizer")
+    )
+    tokenizer = _tokenizer([weights_folder, pipeline_tokenizer], folder.name)
+    tokenizer_config = tokenizer.parent / "tokenizer_config.json"
+    if tokenizer_config.is_file():
+        metadata["tokenizer_config"] = _tokenizer_settings(tokenizer_config)
     return EncoderFiles(weights, tokenizer, metadata)
 
 
 def _weights(folder: Path) -> list[Path]:
     inner = folder / "text_encoder"
-    present = sorted((inner if inner.is_dir() else folder).iterdir())
+    paths = sorted((inner if inner.is_dir() else folder).iterdir())
     others = {
         _OTHER_FORMATS[path.suffix.lower()]: path.name
-        for path in present
+        for path in paths
         if path.suffix.lower() in _OTHER_FORMATS
     }
-    if others and not any(path.suffix.lower() in SAFETENSORS + PICKLED for path in present):
-        kind, name = next(iter(others.items()))
+    if others and not any(path.suffix.lower() in SAFETENSORS + PICKLED for path in paths):
+        program, name = next(iter(others.items()))
         raise ValueError(
-            f"The folder {folder.name} holds a model for {kind} ({name}), which cannot be packed. "
-            "Download the .safetensors files of the model, or its pytorch_model.bin."
+            f"The folder {folder.name} holds a model for {program} ({name}), which cannot be "
+            "packed. Download the .safetensors files of the model, or its pytorch_model.bin."
         )
     weights = shard_paths(folder, "text_encoder")
     problem = next(filter(None, map(explain_unreadable, weights)), None)
@@ -89,48 +95,48 @@ def _weights(folder: Path) -> list[Path]:
     return weights
 
 
-def _config(home: Path) -> str:
-    path = home / "config.json"
+def _config(folder: Path) -> str:
+    path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"The folder {home.name} has no config.json, which says what its weights are. "
+            f"The folder {folder.name} has no config.json, which says what its weights are. "
             "Download it into the folder, from where the weights are."
         )
     text = path.read_text("utf-8", "replace")
-    json_object(text, f"{path.name} in {home.name}")
+    json_object(text, f"{path.name} in {folder.name}")
     return text
 
 
 def _tokenizer(folders: list[Path], source: str) -> Path:
-    present = [
-        path for home in folders for path in map(home.joinpath, TOKENIZERS) if path.is_file()
+    paths = [
+        path for folder in folders for path in map(folder.joinpath, TOKENIZERS) if path.is_file()
     ]
-    if not present:
+    if not paths:
         raise FileNotFoundError(
             f"The folder {source} comes without a tokenizer. Download {' or '.join(TOKENIZERS)} "
             "into it, from where the weights are."
         )
-    # tokenizer.model is another format in some models, and they have tokenizer.json as well.
-    readable = [path for path in present if _is_tokenizer(path)]
+    # Some models have a tokenizer.model of another format, and tokenizer.json as well.
+    readable = [path for path in paths if _is_tokenizer(path)]
     if not readable:
         raise ValueError(
-            f"{listed([path.name for path in present])} in {source} cannot be read as a tokenizer. "
+            f"{listed([path.name for path in paths])} in {source} cannot be read as a tokenizer. "
             "Download it again."
         )
     return readable[0]
 
 
 def _is_tokenizer(path: Path) -> bool:
-    """By its first and last bytes, which tell it from a download that went wrong."""
+    """Whether the first and last bytes are a tokenizer's, not those of a failed download."""
     content = path.read_bytes()
-    if TOKENIZERS[path.name] == "spiece_model":  # field 1, a piece; its field 1, the word
+    if TOKENIZERS[path.name] == "spiece_model":  # field 1: a piece; in it field 1: its text
         return content[:1] + content[2:3] == b"\x0a\x0a"
     return content.strip()[:1] + content.strip()[-1:] == b"{}"
 
 
 def _tokenizer_settings(path: Path) -> str:
-    """Which tokens begin and end a text, of the much that tokenizer_config.json says."""
-    said = json_object(path.read_bytes(), f"{path.name} in {path.parent.name}")
-    known = {key: said[key] for key in _TOKENIZER_SETTINGS if key in said}
-    # Special tokens are words, or objects with a word in them.
-    return json.dumps({k: v.get("content") if isinstance(v, dict) else v for k, v in known.items()})
+    """The settings of tokenizer_config.json that matter here, mostly special tokens, as JSON."""
+    config = json_object(path.read_bytes(), f"{path.name} in {path.parent.name}")
+    kept = {key: config[key] for key in _TOKENIZER_SETTINGS if key in config}
+    # A special token is a string, or an object with the string as its "content".
+    return json.dumps({k: v.get("content") if isinstance(v, dict) else v for k, v in kept.items()})

@@ -1,4 +1,4 @@
-"""A packed file before it is written: its header, where each tensor goes, and its bytes in order.
+"""The layout of a packed file: its header, the offset of each tensor, and its bytes as pieces.
 
 Format: github.com/huggingface/safetensors, "Format".
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .folders import TOKENIZERS, EncoderFiles
-from .streams import FLOATS, TYPE_NAMES, Entry, Shard, bytes_as_shard, open_shard
+from .streams import FLOATS, TYPE_NAMES, Shard, TensorInfo, bytes_as_shard, open_shard
 
 _EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "shared.weight")
 _TIED_HEAD = "lm_head.weight"
@@ -24,7 +24,11 @@ Progress = Callable[[int, int], object]
 
 @dataclass(frozen=True)
 class FileLayout:
-    """A packed file that is not written yet. offsets: where the bytes of each tensor begin."""
+    """A packed file that is not written yet.
+
+    dtype: of converted tensors, None to keep all. offsets: from the file's start to each tensor's
+    bytes. size: of the file, in bytes.
+    """
 
     shards: list[Shard]
     dtype: torch.dtype | None
@@ -33,109 +37,114 @@ class FileLayout:
     size: int
 
 
-def lay_out(parts: EncoderFiles, dtype: torch.dtype | None, progress: Progress) -> FileLayout:
-    """The file that a folder's parts make up. Raises ValueError if they are not of one model."""
-    config = json.loads(parts.metadata["config"])
-    if dtype is not None and "quantization_config" in config:
+def lay_out(files: EncoderFiles, dtype: torch.dtype | None, progress: Progress) -> FileLayout:
+    """The layout of a text encoder packed as one file.
+
+    Raises ValueError if two files have a tensor of the same name, or if quantized weights would be
+    converted.
+    """
+    config_json = json.loads(files.metadata["config"])
+    if dtype is not None and "quantization_config" in config_json:
         raise ValueError(
-            f"The model in {parts.weights[0].parent.name} is quantized already, and another type "
+            f"The model in {files.weights[0].parent.name} is quantized already, and another type "
             "would undo that wrongly. Keep its types, or take the model that is not quantized."
         )
-    tokenizer = bytes_as_shard(TOKENIZERS[parts.tokenizer.name], parts.tokenizer.read_bytes())
-    shards = [*map(open_shard, parts.weights), tokenizer]
-    _check_names(shards, [path.name for path in (*parts.weights, parts.tokenizer)])
-    leave_out = _stored_twice(shards, config, progress)
-    entries = {
-        name: _packed_entry(entry, dtype)
+    tokenizer = bytes_as_shard(TOKENIZERS[files.tokenizer.name], files.tokenizer.read_bytes())
+    shards = [*map(open_shard, files.weights), tokenizer]
+    _check_names(shards, [path.name for path in (*files.weights, files.tokenizer)])
+    left_out = _tied_to_embedding(shards, config_json, progress)
+    tensors = {
+        name: _packed_info(info, dtype)
         for shard in shards
-        for name, entry in shard.entries.items()
-        if name not in leave_out
+        for name, info in shard.tensors.items()
+        if name not in left_out
     }
-    return FileLayout(shards, dtype, *_header(entries, {"format": "pt", **parts.metadata}))
+    return FileLayout(shards, dtype, *_header(tensors, {"format": "pt", **files.metadata}))
 
 
 def _check_names(shards: list[Shard], files: list[str]) -> None:
-    owners: dict[str, str] = {}
+    file_of: dict[str, str] = {}
     for shard, file in zip(shards, files, strict=True):
-        for name in shard.entries:
-            if name in owners:
+        for name in shard.tensors:
+            if name in file_of:
                 raise ValueError(
-                    f'"{name}" is in {owners[name]} and in {file}: they are not parts of one '
+                    f'"{name}" is in {file_of[name]} and in {file}: they are not parts of one '
                     "model. Download the model into an empty folder."
                 )
-            owners[name] = file
+            file_of[name] = file
 
 
-def _stored_twice(
-    shards: list[Shard], config: Mapping[str, object], progress: Progress
+def _tied_to_embedding(
+    shards: list[Shard], config_json: Mapping[str, object], progress: Progress
 ) -> set[str]:
-    """Tensors that are the embedding once more, as Hugging Face's own files leave them out."""
-    owners = {name: shard for shard in shards for name in shard.entries}
-    embedding = next(filter(owners.__contains__, _EMBEDDINGS), None)
-    repeats = list(_TIED_ALWAYS)
-    if config.get("tie_word_embeddings") is not False:  # many models are tied without saying so
-        repeats.append(_TIED_HEAD)
+    """Tensors equal to the input embedding; Hugging Face's own files leave them out as well."""
+    shard_of = {name: shard for shard in shards for name in shard.tensors}
+    embedding = next(filter(shard_of.__contains__, _EMBEDDINGS), None)
+    candidates = list(_TIED_ALWAYS)
+    # Many configs of tied models do not say so.
+    if config_json.get("tie_word_embeddings") is not False:
+        candidates.append(_TIED_HEAD)
     if embedding is None:
         return set()
 
-    def same(name: str) -> bool:
-        pair = [(owners[key], key) for key in (embedding, name)]
-        first, second = (shard.entries[key] for shard, key in pair)
+    def is_equal(name: str) -> bool:
+        pair = [(shard_of[key], key) for key in (embedding, name)]
+        first, second = (shard.tensors[key] for shard, key in pair)
         return first == second and len({_digest(*each, progress) for each in pair}) == 1
 
-    return {name for name in repeats if name in owners and same(name)}
+    return {name for name in candidates if name in shard_of and is_equal(name)}
 
 
 def _digest(shard: Shard, name: str, progress: Progress) -> bytes:
-    state = hashlib.blake2b()
+    digest = hashlib.blake2b()
     for _, piece in shard.read([name]):
-        state.update(piece)
-        progress(0, shard.entries[name].size)  # so that it can be stopped
-    return state.digest()
+        digest.update(piece)
+        progress(0, shard.tensors[name].size)  # so that it can be stopped
+    return digest.digest()
 
 
-def _packed_entry(entry: Entry, dtype: torch.dtype | None) -> Entry:
-    if dtype is None or not _is_converted(entry):
-        return entry
-    size = math.prod(entry.shape) * dtype.itemsize
-    return replace(entry, dtype=TYPE_NAMES[dtype], size=size)
+def _packed_info(info: TensorInfo, dtype: torch.dtype | None) -> TensorInfo:
+    if dtype is None or not _is_converted(info):
+        return info
+    size = math.prod(info.shape) * dtype.itemsize
+    return replace(info, dtype=TYPE_NAMES[dtype], size=size)
 
 
-def _is_converted(entry: Entry) -> bool:
+def _is_converted(info: TensorInfo) -> bool:
     """Norms and biases stay: a thousandth of the file, and each acts on a feature of all tokens."""
-    return entry.dtype in FLOATS and len(entry.shape) >= 2
+    return info.dtype in FLOATS and len(info.shape) >= 2
 
 
 def _header(
-    entries: Mapping[str, Entry], metadata: Mapping[str, str]
+    tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]
 ) -> tuple[bytes, dict[str, int], int]:
     """Header, offsets and size of a file: wide types first, so that all numbers are aligned."""
 
-    def width(name: str) -> int:
-        return entries[name].size // max(1, math.prod(entries[name].shape))
+    def itemsize(name: str) -> int:
+        return tensors[name].size // max(1, math.prod(tensors[name].shape))
 
-    described: dict[str, object] = {"__metadata__": metadata}
-    begins, begin = {}, 0
-    for name in sorted(entries, key=lambda name: (-width(name), name)):
-        entry, begins[name] = entries[name], begin
-        begin += entry.size
-        described[name] = {
-            "dtype": entry.dtype,
-            "shape": entry.shape,
-            "data_offsets": [begins[name], begin],
+    header_json: dict[str, object] = {"__metadata__": metadata}
+    starts, end = {}, 0  # bytes after the header
+    for name in sorted(tensors, key=lambda name: (-itemsize(name), name)):
+        info, starts[name] = tensors[name], end
+        end += info.size
+        header_json[name] = {
+            "dtype": info.dtype,
+            "shape": info.shape,
+            "data_offsets": [starts[name], end],
         }
-    text = json.dumps(described, separators=(",", ":")).encode()
+    text = json.dumps(header_json, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     header = len(text).to_bytes(8, "little") + text
-    return header, {key: len(header) + at for key, at in begins.items()}, len(header) + begin
+    return header, {key: len(header) + start for key, start in starts.items()}, len(header) + end
 
 
 def pieces_of(
     layout: FileLayout, clamped: Counter[str], progress: Progress
 ) -> Iterator[tuple[int, memoryview]]:
-    """All bytes of the file in the order they are read, each piece with its offset.
+    """All bytes of the packed file as (offset, piece), in the order in which the input is read.
 
-    clamped counts, for each tensor, the numbers that were too large for fp8.
+    Adds to `clamped`, for each tensor, how many numbers were too large for fp8.
     """
     done = 0
     for offset, piece in _pieces(layout, clamped):
@@ -148,20 +157,21 @@ def _pieces(layout: FileLayout, clamped: Counter[str]) -> Iterator[tuple[int, me
     yield 0, memoryview(layout.header)
     offsets = dict(layout.offsets)
     for shard in layout.shards:
-        for name, piece in shard.read([name for name in shard.entries if name in offsets]):
-            if layout.dtype is not None and _is_converted(shard.entries[name]):
-                numbers = torch.frombuffer(piece, dtype=FLOATS[shard.entries[name].dtype])
+        for name, piece in shard.read([name for name in shard.tensors if name in offsets]):
+            info = shard.tensors[name]
+            if layout.dtype is not None and _is_converted(info):
+                numbers = torch.frombuffer(piece, dtype=FLOATS[info.dtype])
                 piece = _converted(numbers, layout.dtype, name, clamped)
             yield offsets[name], piece
             offsets[name] += len(piece)
 
 
 def _converted(numbers: Tensor, dtype: torch.dtype, name: str, clamped: Counter[str]) -> memoryview:
-    """Bytes of the numbers in another type.
+    """The bytes of `numbers` in another dtype.
 
-    What is too large for fp8 becomes its largest number, and is counted: fp8 rounds by up to a
-    sixteenth anyway, and there is no other type of its size. For float16 there is bfloat16, so
-    there it is an error rather than another model.
+    Numbers too large for fp8 become its largest number and are counted in `clamped`: fp8 rounds by
+    up to a sixteenth anyway, and no other dtype is as small. Numbers too large for float16 raise
+    ValueError: bfloat16, of the same size, holds them.
     """
     largest = torch.finfo(dtype).max
     if dtype.itemsize == 1:

@@ -1,6 +1,6 @@
-"""A Hugging Face text-encoder folder as one safetensors file, its tokenizer and config inside.
+"""Packs a Hugging Face text-encoder folder into one safetensors file, tokenizer and config inside.
 
-Every tensor passes through memory in small pieces, each written where the header has promised it.
+Tensors pass through memory in small pieces, each written at the offset that the header gives it.
 Format: github.com/huggingface/safetensors, "Format".
 """
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from ..files import listed
-from .disk import check_space, check_target, holds, in_words, whole_file
-from .folders import find_parts
+from .disk import check_space, check_target, in_words, is_equal, whole_file
+from .folders import find_encoder_files
 from .layout import Progress, lay_out, pieces_of
 
 DTYPES: dict[str, torch.dtype | None] = {
@@ -25,11 +25,11 @@ DTYPES: dict[str, torch.dtype | None] = {
 
 @dataclass(frozen=True)
 class Packed:
-    """What came of it. `clamped`: how many numbers of which tensor were too large for fp8."""
+    """The result of `pack`. clamped: for each tensor, how many numbers were too large for fp8."""
 
     file: Path
     size: int  # bytes
-    is_new: bool  # False where the file was there already, equal to the last byte
+    is_new: bool  # False if the same file existed already, equal in every byte
     clamped: Counter[str]
 
 
@@ -41,19 +41,19 @@ def pack(
     overwrite: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Packed:
-    """Write the text encoder in `folder`, or in the diffusers pipeline there, to `file`.
+    """Write the text encoder in `folder`, which may be a diffusers pipeline, to `file`.
 
-    dtype: of `DTYPES`, for the tensors of two and more axes. progress(done, total) hears of every
-    piece, in bytes; what it raises stops the work. The file comes to be whole or not at all, and
-    one that is there and equal is left alone. Raises FileNotFoundError, FileExistsError,
-    ValueError or OSError that say what is wrong with which file.
+    dtype: a key of `DTYPES`, for tensors of two or more axes. progress(done, total), in bytes, is
+    called after every piece; an exception from it stops the work. An equal file is left alone, and
+    an error leaves no partial file. Raises FileNotFoundError, FileExistsError, ValueError or
+    OSError that name the file and what is wrong with it.
     """
     folder, file = Path(folder), Path(file)
     check_target(file, folder)
-    layout = lay_out(find_parts(folder), DTYPES[dtype], progress)
+    layout = lay_out(find_encoder_files(folder), DTYPES[dtype], progress)
     clamped: Counter[str] = Counter()
     if file.exists():
-        if holds(file, pieces_of(layout, clamped, progress), layout.size):
+        if is_equal(file, pieces_of(layout, clamped, progress), layout.size):
             return Packed(file, layout.size, False, clamped)
         if not overwrite:
             raise FileExistsError(
@@ -70,13 +70,13 @@ def pack(
 
 
 def describe(packed: Packed) -> str:
-    """What was done, in sentences."""
+    """The result in one or two sentences: name, size, and what fp8 clamped."""
     done = "was written" if packed.is_new else "was there already, the same to the last byte"
-    said = f"{packed.file.name} ({in_words(packed.size)}) {done}."
-    beyond = +packed.clamped
-    if beyond:
-        said += (
-            f" {sum(beyond.values()):,} numbers of {listed(list(beyond))} were beyond fp8's "
+    text = f"{packed.file.name} ({in_words(packed.size)}) {done}."
+    clamped = +packed.clamped
+    if clamped:
+        text += (
+            f" {sum(clamped.values()):,} numbers of {listed(list(clamped))} were beyond fp8's "
             f"{torch.finfo(torch.float8_e4m3fn).max:.0f} and became that."
         )
-    return said
+    return text

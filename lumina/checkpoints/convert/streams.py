@@ -1,7 +1,7 @@
-"""Weights files as streams: the tensors of a file, one after another, in pieces of bounded size.
+"""Reads the tensors of a weights file in pieces of at most `PIECE` bytes, one after another.
 
-For files larger than memory. Safetensors (github.com/huggingface/safetensors, "Format") are read
-piece by piece; torch files are mapped from disk, by the same rules as `files.read_file`.
+So a file may be larger than memory. Safetensors files (github.com/huggingface/safetensors,
+"Format") are read piece by piece; torch files are memory-mapped by `files.read_file`.
 """
 
 import json
@@ -34,7 +34,7 @@ Pieces = Iterator[tuple[str, memoryview]]
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorInfo:
     """A tensor as a safetensors header describes it; size in bytes."""
 
     dtype: str
@@ -44,30 +44,31 @@ class Entry:
 
 @dataclass(frozen=True)
 class Shard:
-    """The tensors of one file. read(names): (name, its next bytes) until all are read.
+    """The tensors of one file, whose bytes stay on disk.
 
-    The bytes are good until the next are asked for.
+    read(names) yields (name, the tensor's next bytes) until all are read. It reuses its buffer, so
+    each piece is valid only until the next one.
     """
 
-    entries: Mapping[str, Entry]
+    tensors: Mapping[str, TensorInfo]
     read: Callable[[Collection[str]], Pieces]
 
 
 def open_shard(path: Path) -> Shard:
-    """A weights file, its header read. Raises ValueError as `files.read_file` does."""
+    """A weights file of which only the header is read. Raises ValueError as `read_file` does."""
     return _open_safetensors(path) if path.suffix.lower() in SAFETENSORS else _open_pickled(path)
 
 
 def bytes_as_shard(name: str, content: bytes) -> Shard:
-    """Any bytes as the one tensor of a file."""
-    entry = Entry("U8", (len(content),), len(content))
-    return Shard({name: entry}, lambda names: ((name, memoryview(content)) for name in names))
+    """A shard of one tensor, which holds the bytes of `content`."""
+    info = TensorInfo("U8", (len(content),), len(content))
+    return Shard({name: info}, lambda names: ((name, memoryview(content)) for name in names))
 
 
 def _open_safetensors(path: Path) -> Shard:
     try:
         with safetensors.safe_open(path, framework="pt"):
-            pass  # it has checked that types, shapes and places agree
+            pass  # it has checked that dtypes, shapes and offsets agree
     except safetensors.SafetensorError as error:
         raise ValueError(
             f"{path.name} has a damaged header: {error}. Download it again."
@@ -76,55 +77,60 @@ def _open_safetensors(path: Path) -> Shard:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
-    entries, begins = {}, {}
-    for name, said in header.items():
-        begin, end = said["data_offsets"]
-        entries[name] = Entry(said["dtype"], tuple(said["shape"]), end - begin)
-        begins[name] = 8 + length + begin
-    return Shard(entries, partial(_read_safetensors, path, entries, begins))
+    tensors, offsets = {}, {}
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        tensors[name] = TensorInfo(entry["dtype"], tuple(entry["shape"]), end - start)
+        offsets[name] = 8 + length + start
+    return Shard(tensors, partial(_read_safetensors, path, tensors, offsets))
 
 
 def _read_safetensors(
-    path: Path, entries: Mapping[str, Entry], begins: Mapping[str, int], names: Collection[str]
+    path: Path,
+    tensors: Mapping[str, TensorInfo],
+    offsets: Mapping[str, int],
+    names: Collection[str],
 ) -> Pieces:
-    # Read and not mapped: mapped pages count as this process's memory until others need it.
+    # Not memory-mapped: mapped pages count as this process's memory until others need it.
     buffer = memoryview(bytearray(PIECE))
     with path.open("rb") as file:
-        for name in sorted(names, key=begins.__getitem__):
-            file.seek(begins[name])
-            for start in range(0, entries[name].size, PIECE):
-                piece = buffer[: min(PIECE, entries[name].size - start)]
+        for name in sorted(names, key=offsets.__getitem__):
+            file.seek(offsets[name])
+            for start in range(0, tensors[name].size, PIECE):
+                piece = buffer[: min(PIECE, tensors[name].size - start)]
                 if file.readinto(piece) < len(piece):
                     raise ValueError(f"{path.name} became shorter while it was read.")
                 yield name, piece
 
 
 def _open_pickled(path: Path) -> Shard:
-    entries = {}
+    tensors = {}
     for name, tensor in read_file(path).items():
         if tensor.dtype not in TYPE_NAMES or tensor.layout is not torch.strided:
             raise ValueError(
                 f'"{name}" in {path.name} is {tensor.dtype}, {tensor.layout}, which safetensors '
                 "cannot hold."
             )
-        entries[name] = Entry(TYPE_NAMES[tensor.dtype], tuple(tensor.shape), tensor.nbytes)
-    return Shard(entries, partial(_read_pickled, path))
+        tensors[name] = TensorInfo(TYPE_NAMES[tensor.dtype], tuple(tensor.shape), tensor.nbytes)
+    return Shard(tensors, partial(_read_pickled, path))
 
 
 def _read_pickled(path: Path, names: Collection[str]) -> Pieces:
-    tensors = read_file(path)  # once more, so that only one shard is open at a time
+    tensors = read_file(path)  # opened again, so that only one shard is mapped at a time
     for name in names:
         for piece in _in_pieces(tensors[name].detach()):
             yield name, memoryview(piece.view(torch.uint8).numpy())
 
 
 def _in_pieces(tensor: Tensor) -> Iterator[Tensor]:
-    """All numbers of a tensor, also of a view with holes, in order: flat, PIECE bytes at most."""
+    """A tensor's numbers in order as 1-D tensors of at most PIECE bytes; also of strided views."""
     if tensor.numel() == 0:
         return
     if tensor.is_contiguous() or tensor.nbytes <= PIECE:
         dense = tensor.contiguous()
-        flat = dense.as_strided((dense.numel(),), (1,))  # view keeps a single number's stride
+        flat = dense.as_strided(
+            (dense.numel(),), (1,)
+        )  # view() would keep the stride of a single number
         yield from flat.split(PIECE // tensor.itemsize)
         return
     rows = PIECE // tensor[0].nbytes
