@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from ....lumina.prompts.formats import HIDDEN_STATE, MAX_TOKENS, PromptFormat
-from ....lumina.text_encoders.families import ConfigJson
+from ....lumina.text_encoders.config_json import ConfigJson
 
 NAME = "transformers_model"  # of the encoder inside a CLIP
 # Not about the network: whose code to run, and how to store and compute, which the host decides.
