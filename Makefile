@@ -1,5 +1,6 @@
 # make demo PROMPT="a blue square on a white background"   a picture from the embedded model
 # make test                                                everything; make fast-test: without ComfyUI
+# make lint                                                ruff and mypy, without running anything
 #
 # Everything is set up in this folder: .venv (Python packages) and .host (ComfyUI). COMFYUI_DIR
 # names another ComfyUI to use, PYTHON the Python that .venv is made from.
@@ -31,3 +32,5 @@ fast-test:
 lint:
 	@$(PYTHON) -m tools.environment development
 	@.venv/bin/python -m ruff check
+	@.venv/bin/python -m ruff format --check
+	@.venv/bin/python -m mypy

@@ -1,11 +1,10 @@
 """Sampling as KSampler does it, with Lumina-Next's schedules and solvers.
 
 `lumina` gives sigmas and k-diffusion functions, which the host takes as they are; here they meet
-its noise, masks, previews and batches. A `Plan` is one complete choice; `PRESETS` are good ones.
+its noise, masks, previews and batches.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import comfy.model_sampling
 import comfy.sample
@@ -15,46 +14,49 @@ import latent_preview
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ..lumina.parameters import Parameter
 from ..lumina.schedules import SCHEDULES, truncate
-from ..lumina.solvers.runge_kutta import SOLVERS, model_calls
+from ..lumina.solvers import SOLVERS
+from ..lumina.solvers.plans import PRESETS, Plan
+from .choices import Choice, chosen
 
 Conditioning = list[list[object]]
 Latent = dict[str, object]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a run goes from noise to picture. steps: intervals, one fewer than sigmas."""
-
-    steps: int
-    schedule: str
-    solver: str
-    schedule_parameters: Mapping[str, float] = field(default_factory=dict)
-    solver_options: Mapping[str, float] = field(default_factory=dict)
-
-    def sigmas(self, denoise: float = 1.0) -> Tensor:
-        """(steps + 1,) from 1 to 0, or from below 1 where denoise is. See `schedules.truncate`."""
-        schedule = SCHEDULES[self.schedule]
-        return truncate(schedule, self.steps, denoise, **self.schedule_parameters)
-
-    @property
-    def model_calls(self) -> int | None:
-        return model_calls(self.solver, self.steps)
+CUSTOM = "Custom"
+SEED = Parameter(
+    0,
+    0,
+    2**64 - 1,
+    "Number of the noise to start from. The same seed and settings give the same picture; another "
+    "seed gives another one.",
+)
 
 
-# The released demos ask for 30 points: 29 steps, of two model calls each.
-# By demo/results/sampling.json: euler and bosh3 gain from the sigmoid, midpoint loses by it.
-PRESETS = {
-    "Balanced": Plan(20, "sigmoid", "euler"),
-    "Fast": Plan(10, "sigmoid", "euler"),
-    "Best": Plan(15, "sigmoid", "bosh3"),
-    "As released": Plan(29, "rational", "midpoint", {"shift": 4.0}),
-}
+def plan(preset: Choice) -> Plan:
+    """The plan of a preset, or of CUSTOM's own steps, schedule and solver."""
+    name, custom = chosen(preset, "preset", [*PRESETS, CUSTOM])
+    if name != CUSTOM:
+        return PRESETS[name]
+    schedule, parameters = chosen(custom.get("schedule"), "preset.schedule", SCHEDULES)
+    solver, options = chosen(custom.get("solver"), "preset.solver", SOLVERS)
+    return Plan(custom["steps"], schedule, solver, parameters, options)
 
 
-def sampler(solver: str, options: Mapping[str, float]) -> comfy.samplers.KSAMPLER:
+def sigmas(schedule: Choice, steps: int, denoise: float) -> Tensor:
+    """What SIGMAS carries in the editor."""
+    name, parameters = chosen(schedule, "schedule", SCHEDULES)
+    return truncate(SCHEDULES[name], steps, denoise, **parameters)
+
+
+def sampler(solver: Choice) -> comfy.samplers.KSAMPLER:
     """What SAMPLER carries in the editor."""
-    return comfy.samplers.KSAMPLER(SOLVERS[solver], dict(options))
+    return _sampler(*chosen(solver, "solver", SOLVERS))
+
+
+def _sampler(solver: str, parameters: Mapping[str, float]) -> comfy.samplers.KSAMPLER:
+    return comfy.samplers.KSAMPLER(SOLVERS[solver], dict(parameters))
 
 
 def sample(
@@ -81,7 +83,7 @@ def sample(
         model,
         noise,
         cfg,
-        sampler(plan.solver, plan.solver_options),
+        _sampler(plan.solver, plan.solver_parameters),
         plan.sigmas(denoise),
         positive,
         negative,

@@ -1,10 +1,8 @@
 """Schedules: the noise levels at which a run asks the model.
 
 SCHEDULES[name](steps) gives sigmas, steps + 1 of them, falling from exactly 1 (noise) to exactly 0
-(picture). The formulas are written for `done`, the share of steps taken; t = 1 - sigma.
-
-rational is the time shift of Lumina-Next's released code. The paper (arXiv:2406.18583) also has a
-sigmoid schedule with the parameters below, in name only; both readings of it are here.
+(picture). Formulas are written for u, the share of the steps taken, called `done` in the code;
+Lumina's time is t = 1 - sigma.
 """
 
 import math
@@ -14,35 +12,47 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .parameters import Parameter
 
-@dataclass(frozen=True)
-class Parameter:
-    """A number that bends a schedule: its default and its legal range, ends included."""
-
-    default: float
-    low: float
-    high: float
-
-    def check(self, name: str, value: float) -> None:
-        """Raise ValueError for a value out of range."""
-        if not self.low <= value <= self.high:
-            raise ValueError(f"{name} must be from {self.low:g} to {self.high:g}, got {value}.")
+STEPS = Parameter(
+    10,
+    1,
+    1000,
+    "Steps from noise to picture. More of them draw details more exactly and take longer. The "
+    "released code counts points: its 30 are 29 steps.",
+)
+DENOISE = Parameter(
+    1.0,
+    0.0,
+    1.0,
+    "Share of the way from noise to picture that is taken, in as many steps. 1 draws a new "
+    "picture; lower keeps more of the given one; 0 changes nothing.",
+    step=0.01,
+)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A family of sigmas. `remaining(done, **parameters)`: sigma where `done` of the steps are."""
+    """A family of sigmas and what a user should know of it.
+
+    remaining(done, **parameters): sigma where the share `done` of the steps is taken. formula: the
+    same on paper. use: when to choose it. source: paper or code. other_names: elsewhere.
+    """
 
     remaining: Callable[..., Tensor]
+    formula: str
+    use: str
+    source: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    other_names: str = ""
 
     def __call__(self, steps: int, **values: float) -> Tensor:
         """Sigmas (steps + 1,), float32, strictly falling from 1 to 0.
 
         Raises ValueError for less than one step, and for an unknown or illegal parameter.
         """
-        if steps != int(steps) or steps < 1:
-            raise ValueError(f"steps must be a whole number from 1 up, got {steps}.")
+        if steps % 1 or steps < STEPS.low:
+            raise ValueError(f"steps must be a whole number from {STEPS.low} up, got {steps}.")
         done = torch.linspace(0, 1, int(steps) + 1, dtype=torch.float64)
         return _strictly_falling(self.remaining(done, **self._complete(values)))
 
@@ -72,10 +82,11 @@ def truncate(schedule: Schedule, steps: int, denoise: float, **values: float) ->
     """The last `steps` steps of a run long enough for them to be its share `denoise`.
 
     Sigmas (steps + 1,) that start below 1 where denoise does, and end at 0; none at all for
-    denoise 0. Counted as ComfyUI's BasicScheduler counts. Raises ValueError as the schedule does.
+    denoise 0. Counted as ComfyUI's BasicScheduler counts. Raises ValueError as the schedule does,
+    and for a number out of the limits of STEPS or DENOISE.
     """
-    if not 0 <= denoise <= 1:
-        raise ValueError(f"denoise must be from 0 to 1, got {denoise}.")
+    STEPS.check("steps", steps)
+    DENOISE.check("denoise", denoise)
     if denoise == 0:
         return torch.zeros(0)
     return schedule(int(steps / denoise), **values)[-(steps + 1) :]
@@ -86,15 +97,11 @@ def _uniform(done: Tensor) -> Tensor:
 
 
 def _rational(done: Tensor, shift: float) -> Tensor:
-    """t = done / (done + shift - shift * done): the released time shift and ComfyUI's `shift`."""
     return shift * (1 - done) / (done + shift * (1 - done))
 
 
 def _sigmoid(done: Tensor, mu: float, alpha: float, beta: float) -> Tensor:
-    """Step lengths follow a profile: logistic rise of slope alpha up to mu, fall of slope beta.
-
-    t is the integral of the profile from 0 to `done`, over the whole; sigma is what is left.
-    """
+    """What is left of the area under the step length."""
     left = _area_left(done, mu, alpha, beta)
     return left / left[0]
 
@@ -115,22 +122,88 @@ def _softplus(x: Tensor) -> Tensor:
 
 
 def _sigmoid_map(done: Tensor, mu: float, alpha: float, beta: float) -> Tensor:
-    """t itself follows the logistic curve of slope alpha up to mu and beta past it, made 0 to 1."""
+    """1 - t, whose g falls where that of t rises."""
     slope = torch.where(done < mu, alpha, beta).to(done)
     falling = torch.sigmoid(-slope * (done - mu))
     return (falling - falling[-1]) / (falling[0] - falling[-1])
 
 
+PAPER_SIGMOID = "Lumina-Next, arXiv:2406.18583, in name and with its values of mu, alpha and beta"
+
 # At slope 50 the smallest sigma is about 1e-25: still a normal float32 number to divide by.
 SIGMOID = {
-    "mu": Parameter(0.6, 0.0, 1.0),
-    "alpha": Parameter(6.0, 0.1, 50.0),
-    "beta": Parameter(20.0, 0.1, 50.0),
+    "mu": Parameter(
+        0.6,
+        0.0,
+        1.0,
+        "Where the steps are longest, as a share of the run. Higher puts more of them in the "
+        "first, noisy part, where the layout is drawn. The paper's value is 0.6.",
+        step=0.01,
+        precision=0.001,
+        is_advanced=True,
+    ),
+    "alpha": Parameter(
+        6.0,
+        0.1,
+        50.0,
+        "How steeply steps lengthen before mu. Higher makes the first ones shorter. The paper's "
+        "value is 6.",
+        step=0.1,
+        precision=0.001,
+        is_advanced=True,
+    ),
+    "beta": Parameter(
+        20.0,
+        0.1,
+        50.0,
+        "How steeply steps shorten after mu. Higher makes the last ones shorter. The paper's value "
+        "is 20.",
+        step=0.1,
+        precision=0.001,
+        is_advanced=True,
+    ),
 }
+SHIFT = Parameter(
+    4.0,
+    0.01,
+    100.0,
+    "Above 1, more of the steps go to the first, noisy part, where the layout is drawn, and fewer "
+    "to the details. 1 is uniform; 4 is the released demo's.",
+    step=0.1,
+    precision=0.001,
+)
 
 SCHEDULES = {
-    "sigmoid": Schedule(_sigmoid, SIGMOID),
-    "uniform": Schedule(_uniform),
-    "rational": Schedule(_rational, {"shift": Parameter(4.0, 0.01, 100.0)}),
-    "sigmoid_map": Schedule(_sigmoid_map, SIGMOID),
+    "sigmoid": Schedule(
+        _sigmoid,
+        formula="t = P(u) / P(1), P the integral from 0 of the step length p; "
+        "p(u) = 1 / (1 + exp(-alpha (u - mu))) up to mu, 1 / (1 + exp(beta (u - mu))) after it",
+        use="short steps at both ends, from the paper; best with euler and bosh3.",
+        source=f"{PAPER_SIGMOID}; the formula is our reading, measured best of two",
+        parameters=SIGMOID,
+    ),
+    "uniform": Schedule(
+        _uniform,
+        formula="t = u",
+        use="all steps alike; best with midpoint.",
+        source="the released code with a time shift of 1",
+        other_names="ComfyUI: simple, on a model with shift 1; diffusers: shift 1",
+    ),
+    "rational": Schedule(
+        _rational,
+        formula="t = u / (u + shift - shift u)",
+        use="long steps at the end; for pictures like those of the released demo.",
+        source="the released code; Stable Diffusion 3, arXiv:2403.03206",
+        parameters={"shift": SHIFT},
+        other_names="released code: time shift; ComfyUI: shift of ModelSamplingAuraFlow and "
+        "ModelSamplingSD3; diffusers: shift of FlowMatchEulerDiscreteScheduler",
+    ),
+    "sigmoid_map": Schedule(
+        _sigmoid_map,
+        formula="t = (g(u) - g(0)) / (g(1) - g(0)), g(u) = 1 / (1 + exp(-k (u - mu))), "
+        "k = alpha before mu, beta from it on",
+        use="the other reading of the paper's sigmoid; to compare.",
+        source=f"{PAPER_SIGMOID}; the formula is our second reading",
+        parameters=SIGMOID,
+    ),
 }

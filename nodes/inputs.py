@@ -1,17 +1,33 @@
-"""What ComfyUI makes of a DynamicCombo: the chosen name, and the inputs that belong to it."""
+"""Inputs of the editor, made from what `lumina` says of its numbers and choices."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+
+from comfy_api.latest import io
+
+from ..host.choices import chosen
+from ..lumina.parameters import Parameter
+
+__all__ = ["choice_input", "chosen", "number_input"]
 
 
-def chosen(
-    value: Mapping[str, object] | None, path: str, known: Iterable[str]
-) -> tuple[str, dict[str, object]]:
-    """The name chosen in the input at `path`, one of `known`, and the values of its own inputs.
+def number_input(name: str, parameter: Parameter, **rest: object) -> io.Int.Input | io.Float.Input:
+    """An input for `parameter`; `rest` is for what only the editor knows."""
+    rest |= {
+        "default": parameter.default,
+        "min": parameter.low,
+        "max": parameter.high,
+        "step": parameter.step,
+        "tooltip": parameter.meaning,
+        "advanced": parameter.is_advanced or None,
+    }
+    if parameter.is_whole:
+        return io.Int.Input(name, **rest)
+    return io.Float.Input(name, round=parameter.precision, **rest)
 
-    Raises ValueError listing `known` where nothing was chosen.
-    """
-    # A choice that is not in the list is left out without a word, as if it had not been sent.
-    if value is None:
-        raise ValueError(f'"{path}" is missing or not in the list. It can be: {", ".join(known)}.')
-    settings = dict(value)
-    return settings.pop(path.rpartition(".")[2]), settings
+
+def choice_input(
+    name: str, options: Mapping[str, list[io.Input]], tooltip: str
+) -> io.DynamicCombo.Input:
+    """A list of names, each of which opens inputs of its own."""
+    named = [io.DynamicCombo.Option(option, inputs) for option, inputs in options.items()]
+    return io.DynamicCombo.Input(name, options=named, tooltip=tooltip)

@@ -116,7 +116,7 @@ class Host:
             return False
         return True
 
-    def get(self, path: str) -> dict:
+    def get(self, path: str) -> dict[str, object]:
         """The JSON object that the server has at `path`."""
         with urllib.request.urlopen(self.url + path, timeout=30) as response:
             return json.load(response)

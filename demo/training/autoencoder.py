@@ -12,7 +12,6 @@ standard deviation 1: vae_scale = 0.13025 * std, vae_shift = -mean / vae_scale.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .. import FOLDER
-from .saving import save_weights
 
 SDXL_SCALE = 0.13025
 LATENT_CHANNELS = 4
@@ -96,12 +94,3 @@ def load(path: str | os.PathLike) -> Autoencoder:
     autoencoder = Autoencoder()
     autoencoder.load_state_dict(load_file(path))
     return autoencoder.eval().requires_grad_(False)
-
-
-def save(autoencoder: Autoencoder, path: str | os.PathLike) -> None:
-    """Writes float16 safetensors; the two scalars stay float32, as rounding them shifts latents."""
-    weights = {
-        key: value if value.ndim == 0 else value.half()
-        for key, value in autoencoder.state_dict().items()
-    }
-    save_weights(weights, Path(path))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import copy
 import math
+import os
 import random
 import time
 from collections.abc import Callable
@@ -31,8 +32,8 @@ from ..scenes.drawing import (
     sample_scene,
     sample_training_scene,
 )
-from .autoencoder import LATENT_LIMIT, SDXL_SCALE, SHIPPED, Autoencoder, ResidualBlock, load, save
-from .saving import save_state
+from .autoencoder import LATENT_LIMIT, SDXL_SCALE, SHIPPED, Autoencoder, ResidualBlock, load
+from .saving import save_state, save_weights
 
 
 @dataclass(frozen=True)
@@ -251,6 +252,15 @@ def normalize_latents(autoencoder: Autoencoder, pictures: Tensor) -> None:
     raw = torch.cat([autoencoder.taesd_encoder(part) for part in pictures.split(16)])
     autoencoder.vae_scale.fill_(SDXL_SCALE * raw.std())
     autoencoder.vae_shift.fill_(-raw.mean() / autoencoder.vae_scale)
+
+
+def save(autoencoder: Autoencoder, path: str | os.PathLike) -> None:
+    """Writes float16 safetensors; the two scalars stay float32, as rounding them shifts latents."""
+    weights = {
+        key: value if value.ndim == 0 else value.half()
+        for key, value in autoencoder.state_dict().items()
+    }
+    save_weights(weights, Path(path))
 
 
 def main() -> None:

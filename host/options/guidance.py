@@ -11,7 +11,14 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...lumina.options.guidance import RELEASED_CHANNELS, on_channels, renormalized, rescaled
+from ...lumina.options.guidance import (
+    CHANNELS,
+    PARAMETERS,
+    on_channels,
+    renormalized,
+    rescaled,
+)
+from ...lumina.parameters import check_fields
 from .settings import check_model
 
 INTERVAL = "lumina_next_guidance_interval"
@@ -21,21 +28,25 @@ INTERVAL = "lumina_next_guidance_interval"
 class Guidance:
     """The loader's default is the released code's: three channels, always, nothing else.
 
-    channels: how many are guided; None is all. start, end: sigma from which and down to which cfg
-    acts, outside it the prompt alone does. renorm: longest guided velocity, in lengths of the
+    channels: which are guided, a name in CHANNELS. start, end: sigma from which and down to which
+    cfg acts, outside it the prompt alone does. renorm: longest guided velocity, in lengths of the
     prompt's own; 0 is off. rescale: share of the spread brought back; 0 is off. zero_steps: first
-    steps that leave the noise as it is (arXiv:2503.18886).
+    steps that leave the noise as it is (arXiv:2503.18886). Raises ValueError for a setting out of
+    range, and for a start below the end.
     """
 
-    channels: int | None = RELEASED_CHANNELS
-    start: float = 1.0
-    end: float = 0.0
-    renorm: float = 0.0
-    rescale: float = 0.0
-    zero_steps: int = 0
+    channels: str = "released"
+    start: float = PARAMETERS["start"].default
+    end: float = PARAMETERS["end"].default
+    renorm: float = PARAMETERS["renorm"].default
+    rescale: float = PARAMETERS["rescale"].default
+    zero_steps: int = PARAMETERS["zero_steps"].default
 
     def __post_init__(self) -> None:
-        if not 0 <= self.end <= self.start <= 1:
+        check_fields(PARAMETERS, self)
+        if self.channels not in CHANNELS:
+            raise ValueError(f'guidance acts on channels {list(CHANNELS)}, got "{self.channels}"')
+        if self.end > self.start:
             raise ValueError(
                 f"Guidance starts at a higher sigma than it ends, both from 1 (noise) to 0 "
                 f"(picture); got start {self.start:g} and end {self.end:g}."
@@ -48,8 +59,9 @@ class Guidance:
         guided, conditional = args["denoised"], args["cond_denoised"]
         if args["uncond"] is None:  # cfg 1: nothing was guided
             return guided
-        if self.channels is not None:
-            guided = on_channels(guided, conditional, self.channels)
+        count = CHANNELS[self.channels]
+        if count is not None:
+            guided = on_channels(guided, conditional, count)
         if self.renorm or self.rescale:
             guided = self._bounded(guided, conditional, args["input"], args["sigma"])
         return guided

@@ -58,49 +58,16 @@ class SentencePieceTokenizer(SPieceTokenizer):
         self.size = self.text_size = self.tokenizer.get_piece_size()
 
     def spans(self, text: str) -> Iterator[Span]:
-        # Read by hand, since no readable form is in every version: "immutable_proto" ends with
-        # 0.2.1, "offset_mapping" begins with 0.2.2, and from then on "proto" needs protobuf, which
-        # ComfyUI does not require.
-        message = self.tokenizer.encode(text, out_type="serialized_proto")
-        letter = [place for place, char in enumerate(text) for _ in char.encode()] + [len(text)]
-        for field, piece in _fields(message):
-            if field == _PIECES:
-                values = dict(_fields(piece))
-                begin, end = (letter[values.get(key, 0)] for key in (_BEGIN, _END))
-                yield values.get(_ID, 0), begin, end
+        if hasattr(self.tokenizer, "encode_as_offset_mapping"):
+            found = self.tokenizer.encode(text, out_type="offset_mapping")
+            for token, (begin, end) in zip(found["ids"], found["offsets"], strict=True):
+                yield token, begin, end
+        else:  # sentencepiece before 0.2.2, which ComfyUI allows
+            for piece in self.tokenizer.encode(text, out_type="immutable_proto").pieces:
+                yield piece.id, piece.begin, piece.end
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"spiece_model": self.serialize_model()}
-
-
-# Fields of SentencePieceText, and of the pieces in it.
-_PIECES = 2
-_ID, _BEGIN, _END = 2, 4, 5
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field of a protobuf message."""
-    place = 0
-    while place < len(message):
-        tag, place = _varint(message, place)
-        kind, size = tag & 7, 4
-        if kind == 0:
-            value, place = _varint(message, place)
-        else:
-            if kind == 2:
-                size, place = _varint(message, place)
-            value, place = message[place : place + size], place + size
-        yield tag >> 3, value
-
-
-def _varint(message: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[place]
-        value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 128:
-            return value, place
 
 
 class JsonTokenizer:

@@ -11,27 +11,44 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config import PX_PER_TOKEN
+from ..parameters import Parameter, check_fields
+
 ORDERS = ("first", "last", "spread")
+PARAMETERS = {
+    "factor": Parameter(
+        2,
+        1,
+        8,
+        f"Side of the averaged cells, in tokens of {PX_PER_TOKEN} px. 2 leaves a quarter of the "
+        "tokens to look at; higher is faster and loses more. 1 changes nothing.",
+    ),
+    "until": Parameter(
+        0.5,
+        0.01,
+        1.0,
+        "Share of the way from noise to picture at which the last layer stops dropping. Higher is "
+        "faster and may cost detail.",
+        step=0.01,
+    ),
+}
 
 
 @dataclass(frozen=True)
 class ContextDrop:
     """Which layers drop by how much, and when.
 
-    factor: r, tokens along a cell's side; 1 drops nothing. until: time t in (0, 1] from which no
-    layer drops. order: which layers drop longest: the first, the last, or ones spread evenly.
+    factor: r, tokens along a cell's side; 1 drops nothing. until: time t from which no layer drops.
+    order: which layers drop longest: the first, the last, or ones spread evenly.
     Raises ValueError for a setting out of range.
     """
 
-    factor: int = 2
-    until: float = 0.5
+    factor: int = int(PARAMETERS["factor"].default)
+    until: float = PARAMETERS["until"].default
     order: str = "first"
 
     def __post_init__(self) -> None:
-        if self.factor < 1:
-            raise ValueError(f"context drop needs cells of at least 1 token, got {self.factor}")
-        if not 0 < self.until <= 1:
-            raise ValueError(f"context drop ends at a time in (0, 1], got {self.until}")
+        check_fields(PARAMETERS, self)
         if self.order not in ORDERS:
             raise ValueError(f'context drop orders layers {ORDERS}, got "{self.order}"')
 

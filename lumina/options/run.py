@@ -20,6 +20,7 @@ class RunSettings:
     context_drop: ContextDrop | None = None
 
     def forward_options(self, step: Step) -> ForwardOptions:
+        """What these settings mean for one model call."""
         rotation = scale = cells = None
         dropping: frozenset[int] = frozenset()
         if self.resolution is not None:
@@ -27,8 +28,8 @@ class RunSettings:
             scale = self.resolution.attention_scale(step)
         if self.context_drop is not None:
             dropping = self.context_drop.layers(step.t, step.layers)
-        if dropping:
-            cells = Cells(len(step.rows), len(step.columns), self.context_drop.factor)
+            if dropping:
+                cells = Cells(len(step.rows), len(step.columns), self.context_drop.factor)
         if rotation is None:
             rotation = step.trained_rotation()
         return ForwardOptions(rotation, scale, cells, dropping)

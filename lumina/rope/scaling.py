@@ -4,31 +4,61 @@ For each axis s is the ratio of its tokens to the tokens it was trained with, L,
 f_k = b^(-4k/d) are the trained frequencies of head size d with base b = 10,000. Time t runs from 0
 (noise) to 1 (picture).
 
-linear            f / s: position interpolation
-ntk               base b * s: the fine frequencies stay, the coarse ones stretch
-frequency_aware   ntk that reaches f / s at the wavelength L, no frequency below f / s
-time_aware        the paper's: linear at t = 0, turning into ntk at t = 1
-watershed         the released code's: linear before a time, ntk from there on
-yarn              f where a wavelength is far shorter than L, f / s where it is longer
-dype              ntk or yarn whose s shrinks to 1 as the picture forms
-
-Lumina-Next, arXiv:2406.18583; NTK by parts as in YaRN, arXiv:2309.00071;
-DyPE, arXiv:2510.20766.
+METHODS holds each way with its formula for the scaled frequencies f'. A user may choose `auto` as
+well, the method that suits the model, or `none`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..config import PX_PER_TOKEN
+from ..parameters import Parameter, check_fields
 from . import rotation
 
 THETA = 1e4
 YARN_SLOW, YARN_FAST = 1.0, 32.0  # turns within L below which to interpolate, above which to keep
 # Between 8 tokens a side, where `suited_to` was measured, and the 64 of the paper's 2B.
 SMALL_GRID_TOKENS, LATE_WATERSHED = 32, 0.95
+
+TRAINED_SIZE = Parameter(
+    0,
+    0,
+    16384,
+    "Side in pixels of the square pictures the model was trained on. 0: as the file says, or 1024. "
+    "A smaller number scales more.",
+    step=PX_PER_TOKEN,
+    is_advanced=True,
+)
+PARAMETERS = {
+    "watershed": Parameter(
+        0.3,
+        0.0,
+        1.0,
+        "Share of the way from noise to picture at which linear turns into ntk. Higher keeps the "
+        "layout surer and the details softer.",
+        step=0.01,
+    ),
+    "dype_scale": Parameter(
+        2.0,
+        0.0,
+        8.0,
+        "How strongly positions are scaled in noise. Higher scales more.",
+        step=0.1,
+        is_advanced=True,
+    ),
+    "dype_exponent": Parameter(
+        2.0,
+        0.0,
+        8.0,
+        "How early scaling fades. Higher fades earlier.",
+        step=0.1,
+        is_advanced=True,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -54,29 +84,26 @@ class Scaling:
     """A method and its settings; those of other methods are not read.
 
     watershed: time at which `watershed` turns from linear to ntk, 0.3 in the released code.
-    dype_scale, dype_exponent: `dype` uses s^(scale * (1 - t)^exponent). dype_base: "ntk" or "yarn".
+    dype_scale, dype_exponent: `dype` uses s^(scale (1 - t)^exponent). dype_base: in DYPE_BASES.
     Raises ValueError for an unknown method or a setting out of range.
     """
 
     method: str = "time_aware"
-    watershed: float = 0.3
-    dype_scale: float = 2.0
-    dype_exponent: float = 2.0
+    watershed: float = PARAMETERS["watershed"].default
+    dype_scale: float = PARAMETERS["dype_scale"].default
+    dype_exponent: float = PARAMETERS["dype_exponent"].default
     dype_base: str = "ntk"
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f'unknown RoPE method "{self.method}", choose from {list(METHODS)}')
-        if not 0 <= self.watershed <= 1:
-            raise ValueError(f"watershed is a time from 0 to 1, got {self.watershed}")
+        check_fields(PARAMETERS, self)
         if self.dype_base not in DYPE_BASES:
             raise ValueError(f'dype works on {list(DYPE_BASES)}, got "{self.dype_base}"')
-        if min(self.dype_scale, self.dype_exponent) < 0:
-            raise ValueError("dype_scale and dype_exponent must not be negative")
 
     @property
     def depends_on_time(self) -> bool:
-        return self.method in ("time_aware", "watershed", "dype")
+        return METHODS[self.method].depends_on_time
 
     def frequencies(self, axis: Axis) -> Tensor:
         """Angular frequencies of `axis`, (head_dim / 4,) radians per token.
@@ -85,7 +112,7 @@ class Scaling:
         """
         if axis.ratio <= 1:
             return rotation.frequencies(axis.head_dim, theta=THETA)
-        return METHODS[self.method](axis, self)
+        return METHODS[self.method].scaled(axis, self)
 
 
 def suited_to(trained_tokens: int) -> Scaling:
@@ -145,12 +172,106 @@ def dype(axis: Axis, scaling: Scaling) -> Tensor:
 
 
 DYPE_BASES: dict[str, Callable[[Axis, Scaling], Tensor]] = {"ntk": ntk, "yarn": yarn}
-METHODS: dict[str, Callable[[Axis, Scaling], Tensor]] = {
-    "linear": linear,
-    "ntk": ntk,
-    "frequency_aware": frequency_aware,
-    "time_aware": time_aware,
-    "watershed": watershed,
-    "yarn": yarn,
-    "dype": dype,
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to scale frequencies, and what a user should know of it.
+
+    scaled(axis, scaling): the frequencies of an axis of ratio above 1. formula: the same on paper.
+    use: when to choose it. source: paper or code. settings: the fields of `Scaling` that it reads.
+    """
+
+    scaled: Callable[[Axis, Scaling], Tensor]
+    formula: str
+    use: str
+    source: str
+    depends_on_time: bool = False
+    settings: tuple[str, ...] = ()
+    other_names: str = ""
+
+
+METHODS = {
+    "linear": Method(
+        linear,
+        formula="f' = f / s",
+        use="stretches everything; layout right, details soft.",
+        source="position interpolation, arXiv:2306.15595",
+        other_names="diffusers: linear_factor",
+    ),
+    "ntk": Method(
+        ntk,
+        formula="f'_k = (b s)^(-4k/d)",
+        use="keeps details, may repeat objects.",
+        source="the released code, without its watershed",
+        other_names="diffusers: ntk_factor",
+    ),
+    "frequency_aware": Method(
+        frequency_aware,
+        formula="f'_k = max(b'^(-4k/d), f / s), b' = b s^(d/m), m = d log_b(L / 2pi): ntk that "
+        "reaches f / s at the wavelength L",
+        use="between linear and ntk.",
+        source="Lumina-Next, arXiv:2406.18583",
+    ),
+    "time_aware": Method(
+        time_aware,
+        formula="f'_k = max(b'^(-4k/d), f / s), b' = b s^(d/m), m = (d - 1) t + 1: linear at "
+        "t = 0, ntk at t = 1",
+        use="the paper's; linear for the layout, then ntk.",
+        source="Lumina-Next, arXiv:2406.18583",
+        depends_on_time=True,
+    ),
+    "watershed": Method(
+        watershed,
+        formula="linear for t < watershed, ntk from there on",
+        use="the released code's switch from linear to ntk.",
+        source="the released code, which calls it time-aware",
+        depends_on_time=True,
+        settings=("watershed",),
+        other_names="diffusers: scaling_watershed",
+    ),
+    "yarn": Method(
+        yarn,
+        formula="f' = r f + (1 - r) f / s, r = (L f / 2pi - 1) / 31 within 0 to 1",
+        use="stretches long wavelengths only.",
+        source="NTK by parts, as in YaRN, arXiv:2309.00071",
+    ),
+    "dype": Method(
+        dype,
+        formula="ntk or yarn with s^(scale (1 - t)^exponent) in place of s",
+        use="ntk or yarn, fading as the picture forms.",
+        source="DyPE, arXiv:2510.20766",
+        depends_on_time=True,
+        settings=("dype_scale", "dype_exponent", "dype_base"),
+    ),
 }
+
+AUTO, NONE = "auto", "none"
+# What a user chooses from, and when.
+CHOICES = {
+    AUTO: f"time_aware, or watershed at {LATE_WATERSHED:g} for a model trained below "
+    f"{SMALL_GRID_TOKENS * PX_PER_TOKEN} px.",
+    NONE: "positions as trained.",
+    **{name: method.use for name, method in METHODS.items()},
+}
+
+
+def short_name(method: str, setting: str) -> str:
+    """A setting as it is called within its method: `dype` calls its dype_scale scale."""
+    return setting.removeprefix(f"{method}_")
+
+
+def chosen_scaling(
+    choice: str, trained_tokens: int, settings: Mapping[str, object]
+) -> Scaling | None:
+    """What `choice`, one of CHOICES, means for a model trained with so many tokens along a side.
+
+    settings: the method's own, by their short names. None leaves the positions as trained.
+    """
+    if choice == AUTO:
+        return suited_to(trained_tokens)
+    if choice == NONE:
+        return None
+    fields = {short_name(choice, field): field for field in METHODS[choice].settings}
+    given = {fields[name]: value for name, value in settings.items()}
+    return Scaling(choice, **given)  # type: ignore[arg-type]  # which checks them itself

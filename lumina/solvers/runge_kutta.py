@@ -3,19 +3,22 @@
 SOLVERS[name](model, x, sigmas, extra_args, callback, disable) carries the latent `x` (B, C, H, W)
 along `sigmas`: 1 noise, 0 picture. model(x, sigma (B,), **extra_args) returns the denoised picture,
 so the slope dx/dsigma is (x - denoised) / sigma. One step is an explicit Runge-Kutta rule of
-`tableaus`.
+`tableaus`, which also says what help() shows of a solver.
 """
 
+import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm, trange
 
-from .tableaus import DOPRI5, TABLEAUS, ButcherTableau
+from ..parameters import Parameter
+from .tableaus import TABLEAUS, ButcherTableau
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ class Slope:
     def __init__(self, model: Model, extra_args: Mapping[str, object] | None) -> None:
         self.model, self.extra_args = model, extra_args or {}
         self.calls = 0
-        self.denoised: Tensor | None = None
+        self.denoised: Tensor  # there from the first call on
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         sigmas = x.new_full((len(x),), sigma)
@@ -92,8 +95,8 @@ def first_slope(slope: Slope, x: Tensor, start: float, end: float) -> Tensor:
 
 
 def _weighted(weights: Sequence[float], slopes: Sequence[Tensor], step: float) -> Tensor:
-    terms = zip(weights, slopes, strict=True)
-    return sum(slope * (weight * step) for weight, slope in terms if weight)
+    pairs = zip(weights, slopes, strict=True)
+    return reduce(torch.add, (slope * (weight * step) for weight, slope in pairs if weight))
 
 
 def _state(x: Tensor) -> Tensor:
@@ -116,6 +119,7 @@ def fixed_grid(name: str, tableau: ButcherTableau) -> Solver:
         callback: Callback | None = None,
         disable: bool | None = None,
     ) -> Tensor:
+        """Takes one step from each of `sigmas` to the next."""
         slope, state, grid = Slope(model, extra_args), _state(x), sigmas.tolist()
         for i in trange(len(grid) - 1, disable=disable):
             start, end = grid[i], grid[i + 1]
@@ -127,7 +131,12 @@ def fixed_grid(name: str, tableau: ButcherTableau) -> Solver:
         return state.to(x.dtype)
 
     sample.__name__ = sample.__qualname__ = f"sample_{name}"
-    return sample
+    return _documented(sample, tableau)
+
+
+def _documented(solver: Solver, tableau: ButcherTableau) -> Solver:
+    solver.__doc__ = f"{inspect.cleandoc(solver.__doc__ or '')}\n\n{tableau.description}"
+    return solver
 
 
 def _call(callback: Callback | None, x: Tensor, i: int, sigma: Tensor, denoised: Tensor) -> None:
@@ -135,7 +144,34 @@ def _call(callback: Callback | None, x: Tensor, i: int, sigma: Tensor, denoised:
         callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
 
 
-RTOL, ATOL, MAX_STEPS = 1e-3, 1e-6, 200
+DOPRI5 = TABLEAUS["dopri5"]
+# The defaults of both tolerances are the released code's.
+RTOL = Parameter(
+    1e-3,
+    1e-6,
+    1.0,
+    "Error allowed in one step, as a share of the picture's values. Higher is faster and coarser.",
+    step=1e-4,
+    precision=1e-6,
+)
+ATOL = Parameter(
+    1e-6,
+    1e-7,
+    1.0,
+    "Error allowed in one step besides, in latent units (noise has spread 1). Higher is faster and "
+    "coarser.",
+    step=1e-6,
+    precision=1e-7,
+    is_advanced=True,
+)
+MAX_STEPS = Parameter(
+    200,
+    1,
+    10000,
+    f"Steps, of {DOPRI5.calls_per_step} model calls each, after which it gives up with an error. "
+    "Higher lets it work longer.",
+    is_advanced=True,
+)
 
 
 @torch.no_grad()
@@ -147,17 +183,19 @@ def sample_dopri5(
     callback: Callback | None = None,
     disable: bool | None = None,
     *,
-    rtol: float = RTOL,
-    atol: float = ATOL,
-    max_steps: int = MAX_STEPS,
+    rtol: float = RTOL.default,
+    atol: float = ATOL.default,
+    max_steps: int = int(MAX_STEPS.default),
 ) -> Tensor:
-    """Dormand and Prince's fifth-order rule, which chooses its own steps between the end sigmas.
+    """Chooses its own steps between the end sigmas.
 
-    The estimated error of a step stays below atol + rtol * |x|, root mean square over each picture;
-    the defaults of both are the released code's. `sigmas` between the ends give only the first step
-    and the progress. callback hears of each step when it is done, with what was reached. Raises
-    RuntimeError if `max_steps` steps, those retaken for their error included, miss the end.
+    The estimated error of a step stays below atol + rtol * |x|, root mean square over each picture.
+    `sigmas` between the ends give only the first step and the progress. callback hears of each step
+    when it is done, with what was reached. Raises RuntimeError if `max_steps` steps, those retaken
+    for their error included, miss the end, and ValueError for a parameter out of range.
     """
+    for name, value in {"rtol": rtol, "atol": atol, "max_steps": max_steps}.items():
+        PARAMETERS["dopri5"][name].check(name, value)
     slope, state, grid = Slope(model, extra_args), _state(x), sigmas.tolist()
     if len(grid) < 2:
         return x
@@ -216,9 +254,13 @@ def _intervals_reached(sigma: float, grid: Sequence[float]) -> int:
     return sum((sigma - point) * direction > 0 for point in grid[1:-1])
 
 
+FIXED = {name: tableau for name, tableau in TABLEAUS.items() if not tableau.is_adaptive}
 SOLVERS: dict[str, Solver] = {
-    **{name: fixed_grid(name, tableau) for name, tableau in TABLEAUS.items()},
-    "dopri5": sample_dopri5,
+    **{name: fixed_grid(name, tableau) for name, tableau in FIXED.items()},
+    "dopri5": _documented(sample_dopri5, DOPRI5),
+}
+PARAMETERS: dict[str, dict[str, Parameter]] = {name: {} for name in SOLVERS} | {
+    "dopri5": {"rtol": RTOL, "atol": ATOL, "max_steps": MAX_STEPS}
 }
 
 
@@ -227,6 +269,5 @@ def model_calls(name: str, steps: int) -> int | None:
 
     With guidance one call is a batch of two for each picture. Raises KeyError for another name.
     """
-    if SOLVERS[name] is sample_dopri5:
-        return None
-    return TABLEAUS[name].stages * steps
+    tableau = TABLEAUS[name]
+    return None if tableau.is_adaptive else tableau.calls_per_step * steps

@@ -3,7 +3,8 @@
 from comfy_api.latest import io
 
 from ...host.options import settings
-from ...lumina.options.context_drop import ORDERS, ContextDrop
+from ...lumina.options.context_drop import ORDERS, PARAMETERS, ContextDrop
+from ..inputs import number_input
 from .resolution import ALIASES, CATEGORY
 
 
@@ -21,28 +22,11 @@ class ContextDropNode(io.ComfyNode):
             search_aliases=[*ALIASES, "token merging", "tome", "speed", "faster"],
             inputs=[
                 io.Model.Input("model", tooltip='From "Load Lumina-Next Model".'),
-                io.Int.Input(
-                    "factor",
-                    default=ContextDrop().factor,
-                    min=1,
-                    max=8,
-                    tooltip="Side of the averaged cells, in tokens of 16 px. 2 leaves a quarter "
-                    "of the tokens to look at; higher is faster and loses more. 1 changes "
-                    "nothing.",
-                ),
-                io.Float.Input(
-                    "until",
-                    default=ContextDrop().until,
-                    min=0.01,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Share of the way from noise to picture at which the last layer stops "
-                    "dropping. Higher is faster and may cost detail.",
-                ),
+                *[number_input(name, item) for name, item in PARAMETERS.items()],
                 io.Combo.Input(
                     "order",
                     options=list(ORDERS),
-                    default="first",
+                    default=ContextDrop().order,
                     advanced=True,
                     tooltip="Which layers drop longest.",
                 ),

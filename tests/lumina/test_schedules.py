@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from torch.testing import assert_close
 
-from lumina_next.lumina.schedules import SCHEDULES, Parameter, Schedule, truncate
+from lumina_next.lumina.schedules import SCHEDULES, Schedule, truncate
 
 NAMES = sorted(SCHEDULES)
 steps = st.integers(1, 1000)
@@ -21,6 +21,10 @@ def schedules(draw):
     name = draw(st.sampled_from(NAMES))
     ranges = SCHEDULES[name].parameters.items()
     return name, {key: draw(st.floats(item.low, item.high)) for key, item in ranges}
+
+
+def undescribed(remaining):
+    return Schedule(remaining, formula="", use="", source="")
 
 
 def assert_sigmas(sigmas, steps):
@@ -48,14 +52,14 @@ def test_steps_too_short_for_float32_still_fall(name, mu, alpha, beta):
 
 
 def test_equal_neighbors_are_moved_by_the_least_possible():
-    flat = Schedule(lambda done: torch.where(done < 0.9, 1.0, 1 - done))
+    flat = undescribed(lambda done: torch.where(done < 0.9, 1.0, 1 - done))
     sigmas = flat(10)
     below_one = 2.0**-24  # the distance of float32 numbers just below 1
     assert sigmas[:9].tolist() == [1 - i * below_one for i in range(9)]
 
 
 def test_ends_are_exact_whatever_the_formula_rounds_to():
-    inexact = Schedule(lambda done: 0.9999999 - 0.9999998 * done)
+    inexact = undescribed(lambda done: 0.9999999 - 0.9999998 * done)
     sigmas = inexact(4)
     assert sigmas[0] == 1 and sigmas[-1] == 0
 
@@ -166,8 +170,19 @@ def test_an_impossible_denoise_is_named(denoise):
         truncate(SCHEDULES["uniform"], 5, denoise)
 
 
-def test_defaults_are_legal():
-    for schedule in SCHEDULES.values():
-        for name, item in schedule.parameters.items():
-            assert isinstance(item, Parameter)
-            item.check(name, item.default)
+@pytest.mark.parametrize("steps", [0, 1001, 2.5])
+def test_steps_of_a_run_are_limited(steps):
+    with pytest.raises(
+        ValueError, match=f"steps must be a whole number from 1 to 1000, got {steps}"
+    ):
+        truncate(SCHEDULES["uniform"], steps, 1.0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_schedule_is_described(name):
+    schedule = SCHEDULES[name]
+    assert schedule.formula.startswith("t = ") and schedule.source
+    assert schedule.use.endswith(".")
+    for parameter, item in schedule.parameters.items():
+        item.check(parameter, item.default)
+        assert parameter in schedule.formula and item.meaning.endswith(".")

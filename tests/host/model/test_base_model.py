@@ -10,104 +10,20 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from lumina_next.lumina.options.context_drop import Cells
 from lumina_next.lumina.options.forward import ForwardOptions
 from lumina_next.lumina.options.resolution import Resolution
 from lumina_next.lumina.options.run import RunSettings
 from lumina_next.lumina.rope import rotation
 from lumina_next.lumina.rope.scaling import Scaling
-from lumina_next.tests.support import tiny
+from lumina_next.tests.host.model.test_network import DroppingEverywhere
 from lumina_next.tests.support.tiny import (
     CONFIG,
-    NEGATIVE,
     POSITIVE,
-    STEPS,
     assert_same_picture,
     euler,
     ksampler,
     plain_model,
 )
-
-
-@pytest.fixture
-def load(folder):
-    from lumina_next.host.model import loading
-
-    return loading.load_model
-
-
-# --- conditioning
-
-
-def test_prompts_of_different_length_share_one_forward(load):
-    model, seen = tiny.count_forwards(load("native.safetensors"))
-    ksampler(model)
-    assert seen == [2] * STEPS
-
-
-def test_padding_hides_nothing_and_shows_nothing(load, weights):
-    caption, extra = POSITIVE[0][0], torch.full((1, 4, CONFIG.caption_dim), 1e3)
-    mask = torch.tensor([[1.0] * 11 + [0.0] * 4])
-    garbage = [[torch.cat([caption, extra], dim=1), {"attention_mask": mask}]]
-    model = load("native.safetensors")
-    assert_same_picture(ksampler(model, positive=garbage), ksampler(model))
-    assert not torch.allclose(ksampler(model, positive=NEGATIVE), ksampler(model), atol=1)
-
-
-def test_mask_of_concatenated_prompts_is_completed(load):
-    import nodes
-
-    joined = nodes.ConditioningConcat().concat(POSITIVE, NEGATIVE)[0]
-    assert joined[0][0].shape[1] == 16 and joined[0][1]["attention_mask"].shape[1] == 11
-    model = load("native.safetensors")
-    full = [[joined[0][0], {"attention_mask": torch.ones(1, 16)}]]
-    assert_close(ksampler(model, positive=joined), ksampler(model, positive=full))
-
-
-def test_area_conditioning_knows_the_whole_frame(load):
-    import nodes
-
-    frames = set()
-
-    @dataclasses.dataclass(frozen=True)
-    class Notes:
-        def forward_options(self, step):
-            frames.add((len(step.rows), len(step.columns), step.frame))
-            return ForwardOptions()
-
-    model = load("native.safetensors").clone()
-    model.model_options["transformer_options"]["lumina_next"] = Notes()
-    area = nodes.ConditioningSetArea().append(NEGATIVE, 72, 64, 0, 16, 1.0)[0]
-    ksampler(model, positive=[*POSITIVE, *area])
-    assert frames == {(8, 6, (8, 6)), (4, 5, (8, 6))}
-
-
-def test_latent_of_another_model_family_is_refused(load):
-    import nodes
-
-    latent = {"samples": torch.ones(1, 16, 8, 8)}
-    with pytest.raises(ValueError, match=r"\(1, 16, 8, 8\).*4 channels.*SDXL VAE"):
-        nodes.common_ksampler(
-            load("native.safetensors"), 7, 1, 1.0, "euler", "normal", POSITIVE, NEGATIVE, latent
-        )
-
-
-def test_prompt_of_another_text_encoder_is_refused(load):
-    wide = [[torch.zeros(1, 3, 4096), {}]]
-    with pytest.raises(ValueError, match="4096 features.*T5-XXL.*trained with 24"):
-        ksampler(load("native.safetensors"), positive=wide)
-
-
-def test_prompt_of_sdxl_is_told_from_one_of_gemma():
-    from lumina_next.host.model.base_model import check_caption
-
-    caption, pooled = torch.zeros(1, 77, 2048), torch.zeros(1, 1280)
-    check_caption(caption, 2048, {"attention_mask": torch.ones(1, 77), "pooled_output": None})
-    with pytest.raises(ValueError, match="SDXL"):
-        check_caption(caption, 2048, {"pooled_output": pooled})
-
-
-# --- memory, patches, saving
 
 
 def with_gate_lora(model, weights):
@@ -193,15 +109,6 @@ def test_run_settings_reach_the_model_at_every_step(load):
     assert not torch.allclose(ksampler(model), ksampler(load("native.safetensors")), atol=0.1)
 
 
-@dataclasses.dataclass(frozen=True)
-class DroppingEverywhere:
-    """Context drop without asking for the time, which a device without values cannot tell."""
-
-    def forward_options(self, step):
-        cells = Cells(len(step.rows), len(step.columns), 2)
-        return ForwardOptions(step.trained_rotation(), cells=cells, dropping=frozenset({0, 1, 2}))
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -227,49 +134,3 @@ def test_model_call_stays_on_the_device_of_its_latent(load, monkeypatch, setting
             x, sigma, c_crossattn=caption, attention_mask=mask, transformer_options=options
         )
         assert found.device == x.device and found.shape == x.shape
-
-
-def test_only_the_layers_asked_for_drop_context(load):
-    cells, dropping = Cells(8, 6, 2), frozenset({1})
-
-    @dataclasses.dataclass(frozen=True)
-    class Dropping:
-        def forward_options(self, step):
-            return ForwardOptions(step.trained_rotation(), cells=cells, dropping=dropping)
-
-    model, plain = load("native.safetensors").clone(), plain_model()
-    model.model_options["transformer_options"]["lumina_next"] = Dropping()
-
-    def velocity(x, t, caption):
-        return plain(x, t, caption, options=ForwardOptions(cells=cells, dropping=dropping))
-
-    assert_same_picture(ksampler(model), euler(velocity, model))
-
-
-def test_skipped_block_is_a_model_without_it(load, weights):
-    model = load("native.safetensors")
-    skipping = model.clone()
-    skipping.set_model_patch_replace(lambda args, extra: args, "dit", "double_block", 1)
-    plain = plain_model()
-    plain.layers = torch.nn.ModuleList([plain.layers[0], plain.layers[2]])
-    assert_same_picture(ksampler(skipping), euler(plain, model))
-
-
-def test_patches_of_other_nodes_see_every_block(load):
-    model = load("native.safetensors")
-    attended, finished = [], []
-
-    def attention_patch(out, options):
-        attended.append((options["block_index"], options["total_blocks"], tuple(out.shape)))
-        return out
-
-    def block_patch(seen):
-        finished.append(seen["block_index"])
-        return {"img": seen["img"]}
-
-    patched = model.clone()
-    patched.set_model_attn1_output_patch(attention_patch)
-    patched.set_model_double_block_patch(block_patch)
-    assert_close(ksampler(patched), ksampler(model), rtol=0, atol=0)
-    assert attended == [(i, 3, (2, 48, 32)) for i in range(3)] * STEPS
-    assert finished == [0, 1, 2] * STEPS

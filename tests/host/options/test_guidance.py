@@ -17,9 +17,9 @@ def model(host):
 
 
 def guided(model, channels="released", start=1.0, end=0.0, renorm=0.0, rescale=0.0, zero_steps=0):
-    from lumina_next.nodes.options.guidance import Guidance
+    from lumina_next.nodes.options.guidance import GuidanceNode
 
-    return Guidance.execute(model, channels, start, end, renorm, rescale, zero_steps)[0]
+    return GuidanceNode.execute(model, channels, start, end, renorm, rescale, zero_steps)[0]
 
 
 def batch_of(count, model):
@@ -122,6 +122,15 @@ def test_composes_with_native_guidance_nodes(model):
 def test_interval_the_wrong_way_round_is_refused(model):
     with pytest.raises(ValueError, match="got start 0.2 and end 0.6"):
         guided(model, start=0.2, end=0.6)
+
+
+@pytest.mark.parametrize(
+    "wrong, text",
+    [({"renorm": 11.0}, "renorm must be from 0 to 10, got 11.0"), ({"channels": "4"}, 'got "4"')],
+)
+def test_setting_out_of_range_is_refused(model, wrong, text):
+    with pytest.raises(ValueError, match=text):
+        guided(model, **wrong)
 
 
 def test_model_of_another_kind_is_refused(model):

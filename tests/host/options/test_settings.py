@@ -35,10 +35,10 @@ def model(folder):
 
 
 def resolved(model, method="auto", *, trained=TRAINED_PX, isotropic=False, attention="off", **own):
-    from lumina_next.nodes.options.resolution import Resolution
+    from lumina_next.nodes.options.resolution import ResolutionNode
 
     method = {"method": method, **own}
-    return Resolution.execute(model, trained, isotropic, attention, method)[0]
+    return ResolutionNode.execute(model, trained, isotropic, attention, method)[0]
 
 
 def dropped(model, factor=2, until=1.0, order="first"):
@@ -183,10 +183,10 @@ def test_compiled_model_follows_a_changed_setting(model):
 
 
 def test_missing_method_is_answered_with_the_list(model):
-    from lumina_next.nodes.options.resolution import Resolution
+    from lumina_next.nodes.options.resolution import ResolutionNode
 
     with pytest.raises(ValueError, match='"method" is missing or not in the list.*auto, none'):
-        Resolution.execute(model, 0, False, "auto", None)
+        ResolutionNode.execute(model, 0, False, "auto", None)
 
 
 @pytest.mark.parametrize("trained", [8, 16])

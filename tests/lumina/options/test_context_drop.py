@@ -109,8 +109,8 @@ def test_odd_grids_are_dropped_too(model):
 @pytest.mark.parametrize(
     "wrong, text",
     [
-        ({"factor": 0}, "at least 1 token, got 0"),
-        ({"until": 0.0}, r"a time in \(0, 1\], got 0.0"),
+        ({"factor": 0}, "factor must be a whole number from 1 to 8, got 0"),
+        ({"until": 0.0}, "until must be from 0.01 to 1, got 0.0"),
         ({"order": "odd"}, 'got "odd"'),
     ],
 )

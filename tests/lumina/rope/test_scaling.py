@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumina_next.lumina.rope import rotation
-from lumina_next.lumina.rope.scaling import METHODS, Axis, Scaling
+from lumina_next.lumina.rope.scaling import CHOICES, METHODS, Axis, Scaling, chosen_scaling
 
 HEAD_DIMS = st.sampled_from([8, 32, 72, 128])
 RATIOS = st.floats(1.01, 8.0)
@@ -105,11 +105,41 @@ def test_yarn_keeps_short_wavelengths_and_interpolates_long_ones():
     "wrong, text",
     [
         ({"method": "ntk2"}, 'unknown RoPE method "ntk2"'),
-        ({"watershed": 1.5}, "watershed is a time from 0 to 1, got 1.5"),
+        ({"watershed": 1.5}, "watershed must be from 0 to 1, got 1.5"),
         ({"dype_base": "linear"}, "dype works on"),
-        ({"dype_scale": -1.0}, "must not be negative"),
+        ({"dype_scale": -1.0}, "dype_scale must be from 0 to 8, got -1.0"),
     ],
 )
 def test_wrong_settings_are_refused(wrong, text):
     with pytest.raises(ValueError, match=text):
         Scaling(**wrong)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_is_described(name):
+    method = METHODS[name]
+    assert method.formula and method.source and method.use.endswith(".")
+    assert set(method.settings) <= Scaling.__dataclass_fields__.keys()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_depends_on_time_where_it_says_so(name):
+    early, late = (Scaling(name).frequencies(Axis(2.0, 64, 72, t)) for t in (0.1, 0.9))
+    assert torch.equal(early, late) != METHODS[name].depends_on_time
+
+
+def test_settings_are_chosen_by_the_names_they_have_within_their_method():
+    found = chosen_scaling("dype", 64, {"scale": 1.5, "exponent": 1.0, "base": "yarn"})
+    assert found == Scaling("dype", dype_scale=1.5, dype_exponent=1.0, dype_base="yarn")
+    assert chosen_scaling("watershed", 64, {"watershed": 0.5}) == Scaling(
+        "watershed", watershed=0.5
+    )
+
+
+@pytest.mark.parametrize(
+    "tokens, method", [(8, "watershed"), (31, "watershed"), (32, "time_aware")]
+)
+def test_auto_depends_on_the_trained_size(tokens, method):
+    assert chosen_scaling("auto", tokens, {}).method == method
+    assert chosen_scaling("none", tokens, {}) is None
+    assert CHOICES.keys() - METHODS.keys() == {"auto", "none"}

@@ -1,20 +1,17 @@
-"""The solvers against torchdiffeq and against exact solutions; what tableaus and steps refuse.
+"""The solvers against torchdiffeq and against exact solutions; what their steps refuse.
 
 Two flows with known solutions stand in for a model. `growth`: dx/dsigma = x (1 - x) (1 + sigma),
 the logistic equation. `two_pictures`: what a perfect model would answer if the only pictures were
 near -1 and near 1; along a path x keeps its quantile, which gives the solution.
 """
 
-import dataclasses
-import itertools
 import logging
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.optimize import brentq
 from torch.testing import assert_close
 from torchdiffeq import odeint
@@ -22,16 +19,11 @@ from torchdiffeq import odeint
 from lumina_next.lumina.config import NextDiTConfig
 from lumina_next.lumina.model.next_dit import NextDiT
 from lumina_next.lumina.schedules import SCHEDULES
-from lumina_next.lumina.solvers import tableaus
-from lumina_next.lumina.solvers.runge_kutta import SOLVERS, model_calls
-from lumina_next.lumina.solvers.tableaus import DOPRI5, TABLEAUS, ButcherTableau
+from lumina_next.lumina.solvers import PARAMETERS, SOLVERS, model_calls, runge_kutta
+from lumina_next.lumina.solvers.tableaus import TABLEAUS
 
-FIXED = sorted(TABLEAUS)
+FIXED = sorted(runge_kutta.FIXED)
 NAMES = sorted(SOLVERS)
-ALL_TABLEAUS = TABLEAUS | {"dopri5": DOPRI5}
-ORDERS = {
-    "euler": 1, "midpoint": 2, "heun": 2, "ralston": 2, "bosh3": 3, "rk4": 4, "rk4_classic": 4,
-}  # fmt: skip
 # Ours by torchdiffeq's names. It has no others on a grid of the caller's.
 IN_TORCHDIFFEQ = {"euler": "euler", "midpoint": "midpoint", "heun": "heun2", "rk4": "rk4"}
 
@@ -103,89 +95,6 @@ def solve(name, model, x, sigmas, **options):
     return SOLVERS[name](model, x, sigmas, disable=True, **options)
 
 
-# Tableaus
-
-
-@pytest.mark.parametrize("name", sorted(ALL_TABLEAUS))
-def test_tableau_is_of_no_higher_order_than_it_says(name):
-    """So that the order it is checked for is the whole of it."""
-    tableau = ALL_TABLEAUS[name]
-    with pytest.raises(ValueError, match=f"not of order {tableau.order + 1}"):
-        dataclasses.replace(tableau, order=tableau.order + 1, b_embedded=None)
-
-
-def coefficients(tableau):
-    """(field, row or None, column) of every number in it."""
-    yield from (("a", i, j) for i, row in enumerate(tableau.a) for j in range(len(row)))
-    yield from ((key, None, j) for key in ("b", "c") for j in range(tableau.stages))
-    if tableau.b_embedded is not None:
-        yield from (("b_embedded", None, j) for j in range(tableau.stages))
-
-
-def changed(tableau, place, change):
-    """The tableau with `change` added to the number at that place."""
-    key, i, j = place
-    rows = [list(row) for row in (tableau.a if key == "a" else [getattr(tableau, key)])]
-    rows[i or 0][j] += change
-    rows = tuple(map(tuple, rows))
-    return dataclasses.replace(tableau, **{key: rows if key == "a" else rows[0]})
-
-
-@given(st.sampled_from(sorted(ALL_TABLEAUS)), st.fractions(-2, 2).filter(bool), st.data())
-def test_one_wrong_coefficient_is_refused(name, change, data):
-    tableau = ALL_TABLEAUS[name]
-    place = data.draw(st.sampled_from(list(coefficients(tableau))))
-    with pytest.raises(ValueError):
-        changed(tableau, place, change)
-
-
-@pytest.mark.parametrize("name", sorted(ALL_TABLEAUS.keys() - {"euler", "heun"}))
-def test_exchanged_weights_are_refused(name):
-    """Their sum is still right: only the conditions of higher order tell."""
-    tableau = ALL_TABLEAUS[name]
-    for i, j in itertools.combinations(range(tableau.stages), 2):
-        b = list(tableau.b)
-        b[i], b[j] = b[j], b[i]
-        # The two stages in the middle of rk4_classic lie at the same place.
-        if tuple(b) != tableau.b and tableau.c[i] != tableau.c[j]:
-            with pytest.raises(ValueError, match="not of order"):
-                dataclasses.replace(tableau, b=tuple(b))
-
-
-def test_refusal_says_which_row_is_wrong():
-    with pytest.raises(ValueError, match="row of stage 1 sums to 1/3, its c is 1/2"):
-        ButcherTableau.drawn(2, "0 |\n 1/2 | 1/3\n | 0 1")
-
-
-def test_implicit_rule_is_refused():
-    with pytest.raises(ValueError, match="Stage 1 uses 2 slopes; explicit, it has 1"):
-        ButcherTableau.drawn(2, "0 |\n 1 | 1/2 1/2\n | 1/2 1/2")
-
-
-def test_stage_at_the_start_of_the_step_is_refused():
-    with pytest.raises(ValueError, match="Stage 1 must lie after the start"):
-        ButcherTableau.drawn(1, "0 |\n 0 | 0\n | 1/2 1/2")
-
-
-def test_there_are_as_many_rooted_trees_as_known():
-    assert [len(tableaus.rooted_trees(n)) for n in range(1, 8)] == [1, 1, 2, 4, 9, 20, 48]
-
-
-def test_density_of_the_tallest_tree_is_a_factorial():
-    assert tableaus.density(((((),),),)) == 24
-    assert tableaus.density(((), (), ())) == 4
-
-
-def test_dopri5_has_the_tableau_of_torchdiffeq():
-    from torchdiffeq._impl.dopri5 import _DORMAND_PRINCE_SHAMPINE_TABLEAU as theirs
-
-    for (c, row), alpha, beta in zip(DOPRI5.later_stages, theirs.alpha, theirs.beta, strict=True):
-        assert_close(torch.tensor(c).double(), alpha)
-        assert_close(torch.tensor(row).double(), beta)
-    assert_close(torch.tensor(DOPRI5.weights).double(), theirs.c_sol)
-    assert DOPRI5.a[-1] == DOPRI5.b[:-1]  # the last slope is the first of the next step
-
-
 # Exactness
 
 
@@ -213,11 +122,7 @@ def measured_order(name):
 @pytest.mark.parametrize("name", FIXED)
 def test_order_is_the_promised_one(name):
     order = measured_order(name)
-    assert abs(order - ORDERS[name]) < 0.2
-
-
-def test_orders_promised_here_are_those_of_the_tableaus():
-    assert {name: tableau.order for name, tableau in TABLEAUS.items()} == ORDERS
+    assert abs(order - TABLEAUS[name].order) < 0.2
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -270,7 +175,7 @@ def test_straight_paths_are_followed_to_the_very_end(name, schedule, steps):
     model = Model(lambda x, sigma: (x - picture) / sigma)
     found = solve(name, model, picture + start, SCHEDULES[schedule](steps))
     # Where a stage lies beside sigma 0, float32 rounds the distance that is left.
-    has_stage_at_end = ALL_TABLEAUS[name].c[-1] == 1
+    has_stage_at_end = TABLEAUS[name].c[-1] == 1
     assert_close(found, picture, rtol=0, atol=5e-4 if has_stage_at_end else 2e-6)
 
 
@@ -368,6 +273,31 @@ def test_solvers_are_called_by_their_names(name):
     assert SOLVERS[name].__name__ == f"sample_{name}"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_help_says_what_the_solver_computes(name):
+    """Its formula, evaluated as it stands, is the step that the solver takes."""
+    *slopes, step = re.search(r"^k1 = .*", SOLVERS[name].__doc__, re.M | re.S)[0].splitlines()
+    values = {"v": lambda sigma, x: growth(x, sigma), "x": X, "sigma": 0.5, "h": -0.25}
+    for line in slopes:
+        slope, formula = line.split(" = ")
+        values[slope] = eval(in_python(formula), {}, values)
+    loose = {"rtol": 1.0, "atol": 1.0} if name == "dopri5" else {}
+    found = solve(name, Model(growth), X, grid(1, 0.5, 0.25), **loose)
+    assert_close(found, eval(in_python(step), {}, values), rtol=0, atol=1e-12)
+
+
+def in_python(formula):
+    return re.sub(r"(?<=[\dh]) (?=[hk(])", " * ", formula)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_says_how_a_solver_is_called_elsewhere(name):
+    tableau, text = TABLEAUS[name], SOLVERS[name].__doc__
+    assert text.index(f"Order {tableau.order}, {tableau.calls_per_step} model call")
+    for fact in (tableau.use, tableau.other_names, tableau.source):
+        assert fact and fact in text
+
+
 @pytest.mark.parametrize("steps", [1, 10])
 @pytest.mark.parametrize("name", FIXED)
 def test_model_calls_are_as_many_as_said(name, steps, caplog):
@@ -394,7 +324,7 @@ def test_model_calls_of_an_unknown_solver_are_refused():
 # dopri5
 
 
-@pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-7])
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-6])
 @pytest.mark.parametrize("flow", ["growth", "two_pictures"])
 def test_dopri5_meets_its_tolerance(flow, tolerance):
     """Errors of the steps add up, and both flows spread them; ten times one step's is little."""
@@ -411,8 +341,8 @@ def test_dopri5_agrees_with_torchdiffeq():
         return -growth(x, 1 - t)
 
     t = torch.tensor([0.0, 1.0]).double()
-    expected = odeint(velocity, X, t, method="dopri5", rtol=1e-5, atol=1e-8)[-1]
-    found = solve("dopri5", Model(growth), X, grid(10), rtol=1e-5, atol=1e-8)
+    expected = odeint(velocity, X, t, method="dopri5", rtol=1e-5, atol=1e-7)[-1]
+    found = solve("dopri5", Model(growth), X, grid(10), rtol=1e-5, atol=1e-7)
     assert_close(found, expected, rtol=1e-4, atol=0)
 
 
@@ -468,11 +398,11 @@ def test_dopri5_reports_progress_along_the_grid():
 def test_dopri5_says_where_it_gave_up():
     model = Model(two_pictures)
     with pytest.raises(RuntimeError) as error:
-        solve("dopri5", model, NOISE, grid(100), rtol=1e-9, atol=1e-9, max_steps=5)
+        solve("dopri5", model, NOISE, grid(100), rtol=1e-6, atol=1e-7, max_steps=5)
     message = str(error.value)
     assert "has taken 5 steps (31 model calls) and is at sigma 0." in message
     assert "from 1 to 0. Raise max_steps" in message
-    assert "rtol (now 1e-09)" in message
+    assert "rtol (now 1e-06)" in message
     assert len(model.sigmas) == 31
 
 
@@ -486,6 +416,13 @@ def test_dopri5_may_take_exactly_its_last_step():
     assert calls(needed) == calls(200)
     with pytest.raises(RuntimeError):
         calls(needed - 1)
+
+
+@pytest.mark.parametrize("name", PARAMETERS["dopri5"])
+def test_dopri5_refuses_a_parameter_out_of_range(name):
+    low = PARAMETERS["dopri5"][name].low
+    with pytest.raises(ValueError, match=f"{name} must be .*from {low:g} to"):
+        solve("dopri5", Model(growth), X, grid(3), **{name: low / 2})
 
 
 def test_dopri5_refuses_a_model_that_gives_no_numbers():

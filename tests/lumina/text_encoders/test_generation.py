@@ -21,7 +21,6 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from lumina_next.lumina.prompts.enhancing import EXAMPLES, few_shot
 from lumina_next.lumina.text_encoders.config import FAMILIES
 from lumina_next.lumina.text_encoders.decoder import Decoder
 from lumina_next.lumina.text_encoders.generation import (
@@ -33,7 +32,7 @@ from lumina_next.lumina.text_encoders.generation import (
     write,
 )
 from lumina_next.lumina.text_encoders.weights import OUTPUT_HEAD, decoder_config, to_native
-from lumina_next.tests.lumina.text_encoders.test_decoder import STATED, oracle
+from lumina_next.tests.support.decoders import STATED, oracle
 
 GREEDY = Sampling(temperature=0)
 VOCABULARY = STATED["vocab_size"]
@@ -143,9 +142,6 @@ def test_llama_without_its_head_says_so() -> None:
         written(model, [2], GREEDY, max_tokens=1)
 
 
-# --- one token
-
-
 def scores(seed: int, size: int = 40) -> torch.Tensor:
     return 3 * torch.randn(size, generator=torch.Generator().manual_seed(seed))
 
@@ -245,32 +241,6 @@ def test_half_precision_scores_are_drawn_from_in_full(dtype: torch.dtype) -> Non
 def test_number_outside_its_range_is_named(given: dict[str, float], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         Sampling(**given)
-
-
-# --- the prompt and its end
-
-
-@pytest.mark.parametrize(
-    "prompt, line",
-    [
-        ("a red cat", "a red cat"),
-        (" a cat\n\nand   a dog\n", "a cat and a dog"),
-        ("雪の中の赤い狐", "雪の中の赤い狐"),
-        ("кот (в шляпе:1.3)", "кот (в шляпе:1.3)"),
-        ("", ""),
-    ],
-)
-def test_prompt_is_the_last_of_several_pairs(prompt: str, line: str) -> None:
-    text = few_shot(prompt)
-    assert text.endswith(f"\nShort caption: {line}\nLong caption:")
-    assert text.count("\nShort caption: ") == text.count("\nLong caption:") == len(EXAMPLES) + 1
-
-
-def test_examples_are_plain_text_of_one_line_and_much_longer_than_their_prompts() -> None:
-    assert len(EXAMPLES) == 3 and few_shot("").isascii()
-    for short, long in EXAMPLES.items():
-        assert "\n" not in short + long and "  " not in short + long
-        assert len(long) > 5 * len(short) and long.endswith(".")
 
 
 def test_a_text_ends_at_the_end_token_and_at_a_new_line_where_asked() -> None:

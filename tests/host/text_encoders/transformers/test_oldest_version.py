@@ -14,7 +14,7 @@ import pytest
 from lumina_next.tools import environment
 
 FOLDER = environment.aside(environment.OLDEST_TRANSFORMERS)
-TESTS = Path(__file__).with_name("test_network.py")
+TESTS = sorted(set(Path(__file__).parent.glob("test_*.py")) - {Path(__file__)})
 pytestmark = pytest.mark.skipif(
     not FOLDER.is_dir(), reason="the oldest transformers is not installed (`make test` does it)"
 )
@@ -52,6 +52,6 @@ def test_pinned_version_is_the_oldest_that_the_host_allows():
 
 
 def test_models_are_read_as_by_the_newest():
-    status, written = run("-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS)
+    status, written = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS)
     assert status == 0, written[-5000:]
     assert re.search(r"^\d+ passed in", written, re.M), written[-500:]

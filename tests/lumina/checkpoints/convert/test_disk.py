@@ -1,0 +1,155 @@
+"""A packed file is written whole or not at all."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from lumina_next.lumina.checkpoints.convert import pack as convert_pack
+from lumina_next.lumina.checkpoints.convert.pack import pack
+from lumina_next.tests.support.encoder_folders import (
+    EMBEDDING,
+    WEIGHTS,
+    assert_packed,
+    write_folder,
+)
+from lumina_next.tools.environment import ROOT
+
+
+class Full(BaseException):
+    """Like ComfyUI's own for a user's canceling, no Exception."""
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("stop", [1, 2, 5, 28])
+def test_stopping_anywhere_leaves_the_disk_as_it_was(folder, target, small_pieces, there, stop):
+    if there:
+        target.write_bytes(b"the old file")
+    calls = []
+
+    def progress(done, total):
+        calls.append(done / total)
+        if len(calls) == stop:
+            raise Full
+
+    with pytest.raises(Full):
+        pack(folder, target, overwrite=True, progress=progress)
+    assert len(calls) == stop and calls == sorted(calls)
+    present = {path.name for path in target.parent.iterdir()}
+    assert present == ({folder.name, target.name} if there else {folder.name})
+    assert not there or target.read_bytes() == b"the old file"
+
+
+def test_progress_ends_at_the_whole(folder, target):
+    calls = []
+    packed = pack(folder, target, progress=lambda *said: calls.append(said))
+    assert calls[-1] == (packed.size, packed.size)
+
+
+def test_disk_that_becomes_full_is_said(folder, target, monkeypatch):
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"became full, and packed\.safetensors was not written"):
+        pack(folder, target)
+    assert os.listdir(target.parent) == [folder.name]
+
+
+def test_too_little_space_is_said_before_writing(folder, target, monkeypatch):
+    left = shutil.disk_usage(folder)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: left)
+    with pytest.raises(OSError, match=r"takes 0\.0 MB, and the disk of .* has 0\.0 MB left"):
+        pack(folder, target)
+    assert not target.exists()
+
+
+def test_file_that_is_the_same_is_left_alone(folder, target, small_pieces):
+    for dtype in convert_pack.DTYPES:
+        assert pack(folder, target, dtype, overwrite=True).is_new
+        before = target.stat()
+        packed = pack(folder, target, dtype)
+        assert not packed.is_new and "was there already" in convert_pack.describe(packed)
+        assert target.stat().st_mtime_ns == before.st_mtime_ns
+        assert target.stat().st_ino == before.st_ino
+
+
+def test_other_file_is_replaced_only_if_allowed(folder, target):
+    pack(folder, target)
+    whole = bytearray(target.read_bytes())
+    whole[-1] ^= 1
+    target.write_bytes(whole)
+    with pytest.raises(FileExistsError, match=r"packed\.safetensors is in .* already"):
+        pack(folder, target)
+    assert target.read_bytes() == whole
+    assert pack(folder, target, overwrite=True).is_new
+    assert_packed(target, WEIGHTS)
+
+
+CHILD = """
+import os, runpy, sys, threading
+from lumina.checkpoints.convert import pack
+
+os.fsync = lambda _: None  # seconds for so large a file
+
+def peak():
+    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+folder, first, second = sys.argv[1:]
+open("/proc/self/clear_refs", "w").write("5")  # the peak so far is forgotten
+before = peak()
+sys.argv = ["lumina", "pack", folder, first, "--dtype", "float8_e4m3fn"]
+runpy.run_module("lumina", run_name="__main__")
+print(peak() - before)
+
+# As ComfyUI is quit: the main thread ends while another one works.
+begun = threading.Event()
+def linger(done, total):
+    begun.set()
+    threading.Event().wait()
+arguments = {"args": (folder, second), "kwargs": {"progress": linger}}
+threading.Thread(target=pack.pack, daemon=True, **arguments).start()
+begun.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux tells it")
+def test_memory_stays_small_and_quitting_cleans_up(tmp_path):
+    size = 192 * 2**20
+    folder = write_folder(tmp_path / "sparse", [{}])
+    header = {EMBEDDING: {"dtype": "BF16", "shape": [size // 4, 2], "data_offsets": [0, size]}}
+    text = json.dumps(header).encode()
+    with next(folder.glob("*.safetensors")).open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + size)
+    files = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
+    command = [sys.executable, "-c", CHILD, folder, *files]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert run.returncode == 0, run.stderr
+    said, growth = run.stdout.splitlines()
+    assert "first.safetensors (100.7 MB) was written" in said
+    assert int(growth) < size / 3, f"{int(growth):,} bytes"
+    assert {path.name for path in tmp_path.iterdir()} == {"sparse", "first.safetensors"}
+    files[0].unlink()
+
+
+@pytest.mark.parametrize(
+    "file, said",
+    [
+        ("packed.bin", r"must end in \.safetensors"),
+        ("packed", r"must end in \.safetensors"),
+        ("nowhere/packed.safetensors", "There is no folder"),
+        ("gemma-2b/packed.safetensors", "would lie in gemma-2b"),
+        ("a.safetensors", "is a folder"),
+    ],
+)
+def test_place_that_cannot_be_written_is_refused(folder, tmp_path, file, said):
+    (tmp_path / "a.safetensors").mkdir()
+    with pytest.raises((ValueError, OSError), match=said):
+        pack(folder, tmp_path / file)
+    assert {path.name for path in tmp_path.iterdir()} == {"gemma-2b", "a.safetensors"}
