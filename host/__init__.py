@@ -1,4 +1,4 @@
 """The one adapter between `lumina` and ComfyUI's internals; the only folder that imports comfy.
 
-The rooms have the names of lumina's, wherever the host has the same thing.
+A folder has the name of lumina's, wherever the host has the same thing.
 """

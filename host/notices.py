@@ -1,4 +1,4 @@
-"""What a node says to the user: in the log, and on the node itself in the editor."""
+"""Messages of a node to the user: in the log, and on the node itself in the editor."""
 
 import logging
 
@@ -13,14 +13,14 @@ def warn(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Log `text` and show it under the executing node; it replaces what was said there before."""
+    """Log `text` and show it under the executing node; it replaces the text shown there before."""
     logging.info(text)
     _show(text)
 
 
 def _show(text: str) -> None:
     context = get_executing_context()
-    # Without the web server, as in scripts and tests, nobody has made the instance.
+    # There is no instance without the web server, as in scripts and tests.
     editor = getattr(PromptServer, "instance", None)
     if context is not None and editor is not None:
         editor.send_progress_text(text, context.node_id)

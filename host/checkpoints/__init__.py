@@ -1,1 +1,1 @@
-"""Model files as the host lists them: found by name, read, checked, and written anew."""
+"""Model files in ComfyUI's folders: listed, found by name, read, checked, and packed."""

@@ -1,8 +1,8 @@
-"""Which models the dropdowns list, and where on disk a name leads.
+"""The names of models that the dropdowns list, and the files on disk of each name.
 
-A name is a file, or a folder as Hugging Face lays one out, relative to ComfyUI's model folders. A
-model in several files is listed once. A whole diffusers pipeline may stand in models/diffusers or
-with the weights: the model and the text encoder are then found inside it.
+A name is a file or a Hugging Face folder, relative to ComfyUI's model folders. A model in several
+files is listed once. A diffusers pipeline may lie in models/diffusers or in any model folder; its
+model and its text encoder are found inside it.
 """
 
 import os
@@ -23,7 +23,7 @@ DEMO_MODELS = Path(__file__).resolve().parents[2] / "demo" / "models"
 
 @dataclass(frozen=True)
 class ModelKind:
-    """One kind of model: the host's name for its folders, its part of a diffusers pipeline."""
+    """One kind of model: the host's name for its folders, its subfolder of a diffusers pipeline."""
 
     folder: str
     subfolder: str
@@ -31,10 +31,10 @@ class ModelKind:
 
 @dataclass(frozen=True)
 class Stored:
-    """A model on disk, on its way from a name in a dropdown to weights in memory.
+    """A model on disk.
 
-    path: its file or folder. files: those that hold its weights, in order. config_json: what the
-    config.json in its folder says; a file has none of its own beside it.
+    path: its file or folder. files: its weights files, in order. config_json: the folder's parsed
+    config.json; empty for a file.
     """
 
     path: Path
@@ -52,17 +52,19 @@ class Stored:
 
     @property
     def name(self) -> str:
-        """What error texts call it."""
+        """Its name in error texts."""
         return self.path.name
 
     def state(self) -> tuple[tuple[str, int, int], ...]:
-        """Changes whenever a file of the model does: names, times and sizes."""
+        """Names, times and sizes of all its files: changes whenever one of them does."""
         folder = self.files[0].parent
-        homes = (folder, folder.parent / "tokenizer")  # the latter in a diffusers pipeline
-        ends = ("*.json", "*.model")
-        beside = sorted(path for home in homes for end in ends for path in home.glob(end))
-        states = ((file.name, file.stat()) for file in (*self.files, *beside))
-        return tuple((name, state.st_mtime_ns, state.st_size) for name, state in states)
+        folders = (folder, folder.parent / "tokenizer")  # the latter in a diffusers pipeline
+        patterns = ("*.json", "*.model")
+        small_files = sorted(
+            path for folder in folders for pattern in patterns for path in folder.glob(pattern)
+        )
+        stats = ((file.name, file.stat()) for file in (*self.files, *small_files))
+        return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
 
 
 MODELS = ModelKind("diffusion_models", "transformer")
@@ -76,7 +78,7 @@ def register_demo_models() -> None:
 
 
 def names(kind: ModelKind) -> list[str]:
-    """What the dropdown lists, sorted."""
+    """The names that the dropdown lists, sorted."""
     folders: dict[Path, Path | None] = {}
     models: dict[str, str] = {}
     for file in sorted(map(Path, folder_paths.get_filename_list(kind.folder))):
@@ -89,7 +91,7 @@ def names(kind: ModelKind) -> list[str]:
 
 
 def _listed_folder(kind: ModelKind, folder: Path) -> Path | None:
-    """The folder that stands in the list for the files in `folder`; None if they stand alone."""
+    """The folder that is listed in place of the files in `folder`; None if they are listed."""
     for name in [*reversed(folder.parents), folder]:
         if name == Path("."):
             continue
@@ -120,29 +122,25 @@ def _pipelines(kind: ModelKind) -> list[str]:
 
 
 def locate(kind: ModelKind, name: str) -> Stored:
-    """The model that `name` stands for.
-
-    Raises FileNotFoundError listing what is there, or what `Stored.at` raises.
-    """
+    """The model of a name. Raises as `find` and `Stored.at` do."""
     return Stored.at(kind, find(kind, name))
 
 
 def find(kind: ModelKind, name: str) -> Path:
-    """The file or folder that `name` stands for. Raises FileNotFoundError listing what is there."""
+    """The file or folder of a name. Raises FileNotFoundError listing the names that there are."""
     for folder in (kind.folder, PIPELINE_FOLDERS):
         path = _inside(folder, Path(name))
         if path is not None:
             return path
-    present = names(kind)
-    there = ", ".join(present[:10]) if present else "nothing"
+    available = ", ".join(names(kind)[:10]) or "nothing"
     raise FileNotFoundError(
-        f'"{name}" is not in models/{kind.folder}, where there is: {there}. Put it there and '
+        f'"{name}" is not in models/{kind.folder}, where there is: {available}. Put it there and '
         "refresh the node definitions (press R)."
     )
 
 
 def _inside(folder: str, name: Path) -> Path | None:
-    # As the host does it: a name cannot lead out of the folder.
+    # As in the host: a name cannot lead out of the folder.
     relative = os.path.relpath(os.path.join("/", name), "/")
     for root in folder_paths.get_folder_paths(folder):
         path = Path(root) / relative

@@ -1,4 +1,4 @@
-"""A Hugging Face folder that the text encoder loader lists, as one file in models/text_encoders."""
+"""Packs a Hugging Face folder that the text encoder loader lists into models/text_encoders."""
 
 from pathlib import Path, PureWindowsPath
 
@@ -15,17 +15,17 @@ SUFFIX = ".safetensors"
 
 
 def folders() -> list[str]:
-    """What the dropdown lists: of the text encoders, those that are folders."""
+    """The names that the dropdown lists: text encoders that are folders."""
     return [name for name in names(TEXT_ENCODERS) if find(TEXT_ENCODERS, name).is_dir()]
 
 
-def place(folder: str, file_name: str) -> Path:
-    """Where the file goes: models/text_encoders, under its own name or the folder's.
+def target(folder: str, file_name: str) -> Path:
+    """Path of the packed file in models/text_encoders; without a file name, named as the folder.
 
     Raises ValueError for a name that would lead elsewhere.
     """
     name = file_name.strip() or Path(folder).name
-    if PureWindowsPath(name).name != name:  # which knows both slashes, and drives
+    if PureWindowsPath(name).name != name:  # it knows both slashes, and drives
         raise ValueError(
             f'"{file_name}" must be a bare file name: the file goes into '
             f"models/{TEXT_ENCODERS.folder} itself."
@@ -35,7 +35,7 @@ def place(folder: str, file_name: str) -> Path:
 
 
 def explain_unpackable(folder: str) -> str | None:
-    """What keeps a folder from being packed, as far as names and headers tell; None if nothing."""
+    """Why a folder cannot be packed, as far as file names and headers tell; None if it can."""
     try:
         find_encoder_files(find(TEXT_ENCODERS, folder))
     except (ValueError, FileNotFoundError) as error:
@@ -44,20 +44,20 @@ def explain_unpackable(folder: str) -> str | None:
 
 
 def state(folder: str, file_name: str) -> object:
-    """Changes whenever the folder or the file does; equal to nothing while there is no file."""
+    """Changes whenever the folder or the packed file does; NaN, unequal to itself, without it."""
     try:
-        file = place(folder, file_name).stat()
+        stat = target(folder, file_name).stat()
     except FileNotFoundError:
         return float("nan")
-    return [*locate(TEXT_ENCODERS, folder).state(), (file.st_mtime_ns, file.st_size)]
+    return [*locate(TEXT_ENCODERS, folder).state(), (stat.st_mtime_ns, stat.st_size)]
 
 
 def pack_text_encoder(folder: str, file_name: str, dtype: str, overwrite: bool) -> str:
-    """Write the file and say so on the node: its name, as the text encoder loader lists it.
+    """Write the file and report it on the node; returns its name in the text encoder loader.
 
-    Raises what `pack` does; nothing stays then, nor after the user's canceling.
+    Raises as `pack` does. An error or the user's Cancel leaves no file.
     """
-    file, bar = place(folder, file_name), comfy.utils.ProgressBar(1)
+    file, bar = target(folder, file_name), comfy.utils.ProgressBar(1)
 
     def progress(done: int, total: int) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()

@@ -1,4 +1,4 @@
-"""Weights files read through the host: whole, or their headers only."""
+"""Reads weights files through the host: all of their tensors, or only their headers."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -15,13 +15,13 @@ from .folders import Stored
 
 Weights = Mapping[str, Tensor]
 Metadata = Mapping[str, str]
-Options = Mapping[str, object]
+ModelOptions = Mapping[str, object]
 
 
 def read(stored: Stored) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a model and its files' metadata, mapped from disk where the host can.
+    """All tensors of a model, memory-mapped where the host can, and its files' metadata.
 
-    Raises ValueError saying what is wrong with which file.
+    Raises ValueError that names the file and what is wrong with it.
     """
     tensors, metadata = [], {}
     for file in stored.files:
@@ -31,19 +31,19 @@ def read(stored: Stored) -> tuple[dict[str, Tensor], dict[str, str]]:
         problem = explain_unreadable(file)
         if problem:
             raise ValueError(problem)
-        loaded, found = comfy.utils.load_torch_file(str(file), return_metadata=True)
+        loaded, file_metadata = comfy.utils.load_torch_file(str(file), return_metadata=True)
         tensors.append(loaded)
-        metadata.update(found or {})
+        metadata.update(file_metadata or {})
     return shards.merge(tensors, stored.name), metadata
 
 
 def read_headers(
     stored: Stored, with_data: Collection[str] = ()
 ) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """`read` without the tensors' data, which are on device "meta"; of types it knows only bytes.
+    """As `read`, but tensors are on device "meta", as uint8 or, for any other dtype, float32.
 
-    With their data come those whose name, or what follows its last dot, is in `with_data`. None
-    where headers do not tell: torch files and parts to be joined must be read to know.
+    Tensors whose name, or the part of it after the last dot, is in `with_data` come with their
+    data. None where headers are not enough: for torch files, and for parts that must be joined.
     """
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
@@ -51,22 +51,22 @@ def read_headers(
     for file in stored.files:
         if file.suffix.lower() not in SAFETENSORS:
             return None
-        in_file, said = _header(file, with_data)
+        in_file, file_metadata = _header(file, with_data)
         tensors.update(in_file)
-        metadata.update(said)
+        metadata.update(file_metadata)
         count += len(in_file)
     return (tensors, metadata) if tensors and len(tensors) == count else None
 
 
 def _header(file: Path, with_data: Collection[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     with safetensors.safe_open(file, framework="pt") as opened:
-        tensors = {key: _without_data(opened.get_slice(key)) for key in opened.keys()}
+        tensors = {key: _on_meta(opened.get_slice(key)) for key in opened.keys()}
         for key in tensors:
             if key.rpartition(".")[2] in with_data:
                 tensors[key] = opened.get_tensor(key)
         return tensors, opened.metadata() or {}
 
 
-def _without_data(piece: "safetensors.PySafeSlice") -> Tensor:
-    dtype = torch.uint8 if piece.get_dtype() == "U8" else torch.float32
-    return torch.empty(piece.get_shape(), dtype=dtype, device="meta")
+def _on_meta(entry: "safetensors.PySafeSlice") -> Tensor:
+    dtype = torch.uint8 if entry.get_dtype() == "U8" else torch.float32
+    return torch.empty(entry.get_shape(), dtype=dtype, device="meta")

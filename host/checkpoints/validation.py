@@ -1,4 +1,4 @@
-"""What is wrong with a model on disk, said before anything runs."""
+"""Checks a model on disk before anything runs, as far as headers and tokenizer allow."""
 
 import functools
 from collections.abc import Callable
@@ -15,7 +15,7 @@ CHECKS: dict[ModelKind, Callable[[Stored], None]] = {
 
 
 def explain_unusable(kind: ModelKind, name: str) -> str | None:
-    """What is wrong with a model on disk, as far as headers and tokenizer tell; None if nothing."""
+    """Why a model cannot be used, as an error text; None if nothing is wrong with it."""
     try:
         stored = locate(kind, name)
         return _explain_unusable(kind, name, stored.state())
@@ -23,7 +23,7 @@ def explain_unusable(kind: ModelKind, name: str) -> str | None:
         return str(error)
 
 
-# Asked at every job for each loader, and a large vocabulary takes a second to read.
+# Called at every job for each loader, and a large vocabulary takes a second to read.
 @functools.lru_cache(maxsize=32)
 def _explain_unusable(kind: ModelKind, name: str, state: tuple) -> str | None:
     stored = locate(kind, name)

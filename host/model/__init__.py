@@ -1,1 +1,1 @@
-"""Next-DiT as a MODEL of ComfyUI: its network on the host's layers, and what each call brings."""
+"""Next-DiT as a MODEL of ComfyUI: network on the host's layers, conditioning, loading."""

@@ -1,4 +1,8 @@
-"""Next-DiT as ComfyUI's BaseModel: what the host asks of a model before and beside running it."""
+"""Next-DiT as ComfyUI's BaseModel and model config, which surround the network in `network.py`.
+
+They prepare each call's conditioning and options, load and save weights, and tell the host about
+latents, sampling, dtypes and memory.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,7 +29,7 @@ MEMORY_USAGE_DIM = 2304
 
 
 class LuminaNext(comfy.model_base.BaseModel):
-    """A loaded Lumina-Next model: what MODEL carries in the editor."""
+    """A loaded Lumina-Next model, which MODEL carries in the editor."""
 
     def __init__(
         self, model_config: "LuminaNextConfig", device: torch.device | None = None
@@ -34,16 +38,16 @@ class LuminaNext(comfy.model_base.BaseModel):
         super().__init__(model_config, flow, device=device, unet_model=HostNextDiT)
 
     def process_timestep(self, timestep: Tensor, **kwargs: object) -> Tensor:
-        """Sigma again: nodes that change the shift scale it by 1 or by 1000."""
+        """Sigma from a timestep: nodes that set the shift scale timesteps by 1 or by 1000."""
         return timestep / getattr(self.model_sampling, "multiplier", 1.0)
 
     def extra_conds(self, **kwargs: object) -> dict[str, comfy.conds.CONDRegular]:
-        """What each prompt brings to a forward pass, in the forms the host batches."""
+        """The inputs that one prompt adds to a forward pass, as conds that the host batches."""
         config, noise = self.diffusion_model.config, kwargs["noise"]
         caption = kwargs.get("cross_attn")
         check_latent(noise, config.in_channels)
         check_caption(caption, config.caption_dim, kwargs)
-        # The mask stays on the CPU: `_apply_model` looks at its values at every step.
+        # The mask stays on the CPU: `_apply_model` reads its values at every step.
         mask = caption_mask(caption, kwargs.get("attention_mask"))
         return {
             "c_crossattn": PaddedSequence(caption),
@@ -104,22 +108,22 @@ class LuminaNext(comfy.model_base.BaseModel):
         self, sd: dict[str, Tensor], unet_prefix: str = "", assign: bool = False
     ) -> "LuminaNext":
         """Fill the network. Raises ValueError that names a missing, unknown or misshapen key."""
-        own = [key for key in sd if key.startswith(unet_prefix)]
-        weights = {key.removeprefix(unet_prefix): sd.pop(key) for key in own}
+        keys = [key for key in sd if key.startswith(unet_prefix)]
+        weights = {key.removeprefix(unet_prefix): sd.pop(key) for key in keys}
         weights = self.model_config.process_unet_state_dict(weights)
         try:
-            found = self.diffusion_model.load_state_dict(weights, strict=False, assign=assign)
+            missing, unexpected = self.diffusion_model.load_state_dict(
+                weights, strict=False, assign=assign
+            )
         except RuntimeError as error:  # torch: a tensor of another shape than the network's
             raise ValueError(f"The Lumina-Next weights do not fit together: {error}") from error
         total, source = len(self.diffusion_model.state_dict()), "The Lumina-Next model"
-        strict.check_names(
-            found.missing_keys, found.unexpected_keys, total, source, network_name="Next-DiT"
-        )
+        strict.check_names(missing, unexpected, total, source, network_name="Next-DiT")
         return self
 
 
 class LuminaNextConfig(comfy.supported_models_base.BASE):
-    """What the host asks about a model before and beside running it."""
+    """What the host reads about a model: latents, sampling, dtypes, memory, names of weights."""
 
     unet_config = {"image_model": IMAGE_MODEL}
     unet_extra_config = {}
@@ -162,5 +166,5 @@ class LuminaNextConfig(comfy.supported_models_base.BASE):
     def process_unet_state_dict_for_saving(
         self, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """The network's names -> the released ones, under the host's prefix."""
+        """The network's weights under the released names, with the host's prefix."""
         return super().process_unet_state_dict_for_saving(key_names.to_file_keys(state_dict))

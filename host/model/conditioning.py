@@ -1,7 +1,7 @@
-"""Prompts on their way into the model: how the host batches them, and which ones fit.
+"""How the host batches prompts, and which prompts and latents fit a model.
 
 Captions of any length share a forward pass: features and mask are padded with zeros on the right,
-as in training. A prompt or latent that another model's parts made is refused in words.
+as in training. Prompts of another text encoder and latents of another VAE are errors.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from torch import Tensor
 
 
 class PaddedSequence(comfy.conds.CONDRegular):
-    """Conditioning (B, S, ...) that joins others of any length by padding with zeros.
+    """Conditioning (B, S, ...) that is concatenated with others of any S by padding with zeros.
 
-    This is what lets prompt and negative prompt share one forward pass.
+    So prompt and negative prompt share one forward pass.
     """
 
     def can_concat(self, other: "PaddedSequence") -> bool:
@@ -39,8 +39,8 @@ def _with_length(sequence: Tensor, length: int, fill: int) -> Tensor:
 def caption_mask(caption: Tensor, mask: Tensor | None) -> Tensor:
     """Integer mask (B, S) of `caption` (B, S, D): 1 for a token; integer, or the host casts it.
 
-    Nodes that join prompts lengthen the features and leave the mask of the first: what was added
-    counts as tokens.
+    Nodes that join prompts lengthen the features but keep the first prompt's mask: the added
+    positions count as tokens.
     """
     if mask is None:
         return torch.ones(caption.shape[:2], dtype=torch.long)
@@ -48,7 +48,7 @@ def caption_mask(caption: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def check_latent(latent: Tensor, channels: int) -> None:
-    """Raise ValueError for a latent that no VAE of this model's family made."""
+    """Raise ValueError for a latent (B, C, H, W) of another kind of VAE than the model's."""
     if latent.ndim != 4 or latent.shape[1] != channels:
         raise ValueError(
             f"The LATENT has the shape {tuple(latent.shape)}, a Lumina-Next model needs "
@@ -58,7 +58,7 @@ def check_latent(latent: Tensor, channels: int) -> None:
         )
 
 
-TEXT_ENCODERS = {
+ENCODERS_BY_WIDTH = {  # features per token
     512: "T5-Small",
     768: "CLIP-L, or T5-Base",
     1024: "T5-Large, or OpenCLIP-H",
@@ -73,22 +73,22 @@ SDXL_POOLED_DIM = 1280
 
 
 def check_caption(caption: Tensor | None, dim: int, conditioning: Mapping[str, object]) -> None:
-    """Raise ValueError for a prompt that another text encoder wrote than the model's own."""
+    """Raise ValueError for a prompt of another text encoder than the model was trained with."""
     advice = 'Encode the prompt with "CLIP Text Encode" and "Load Lumina-Next Text Encoder".'
     if caption is None:
         raise ValueError(f"The CONDITIONING holds no encoded prompt. {advice}")
-    found = caption.shape[-1]
-    if found != dim:
+    width = caption.shape[-1]
+    if width != dim:
         raise ValueError(
-            f"The text encoder gives {found} features per token{_guess(found)}; this model was "
-            f"trained with {dim}{_guess(dim)}. {advice}"
+            f"The text encoder gives {width} features per token{_encoder_of(width)}; this model "
+            f"was trained with {dim}{_encoder_of(dim)}. {advice}"
         )
     pooled = conditioning.get("pooled_output")
-    # SDXL's two CLIPs together are as wide as Gemma-2B; its pooled vector gives them away.
+    # SDXL's two CLIPs together are as wide as Gemma-2B, but have a pooled vector.
     is_sdxl = conditioning.get("attention_mask") is None and pooled is not None
-    if is_sdxl and found == 2048 and pooled.shape[-1] == SDXL_POOLED_DIM:
+    if is_sdxl and width == 2048 and pooled.shape[-1] == SDXL_POOLED_DIM:
         raise ValueError(f"The prompt was encoded by SDXL's text encoders, not Gemma-2B. {advice}")
 
 
-def _guess(dim: int) -> str:
-    return f" ({TEXT_ENCODERS[dim]})" if dim in TEXT_ENCODERS else ""
+def _encoder_of(width: int) -> str:
+    return f" ({ENCODERS_BY_WIDTH[width]})" if width in ENCODERS_BY_WIDTH else ""

@@ -1,4 +1,4 @@
-"""A name in a dropdown to MODEL, the way the host's own loader does it.
+"""Loads a model by its name in the dropdown as MODEL, as the host's own loader does.
 
 MODELs made here can be rebuilt by the host from their arguments (`cached_patcher_init`), which
 torch.compile, hooks and several GPUs need when weights are streamed.
@@ -20,7 +20,7 @@ from ...lumina.checkpoints import key_names
 from ...lumina.checkpoints.architecture import checked_config
 from ...lumina.config import PX_PER_LATENT
 from ..checkpoints.folders import MODELS, Stored, locate
-from ..checkpoints.reading import Metadata, Options, Weights, read, read_headers
+from ..checkpoints.reading import Metadata, ModelOptions, Weights, read, read_headers
 from ..options.guidance import Guidance
 from .base_model import LuminaNextConfig
 
@@ -37,22 +37,22 @@ RELEASED_SIZE_PX = 1024
 def load_model(
     name: str, weight_dtype: str = "default", latent_format: str = "SDXL"
 ) -> ModelPatcher:
-    """The MODEL of a name from `folders.names(MODELS)`, guided as the released code does.
+    """The MODEL of a name from `folders.names(MODELS)`, with the released code's guidance.
 
-    Raises ValueError or FileNotFoundError that say what is wrong with which file.
+    Raises ValueError or FileNotFoundError that name the file and what is wrong with it.
     """
     return _load(locate(MODELS, name), WEIGHT_DTYPES[weight_dtype], latent_format)
 
 
 def load_model_file(
-    path: str, model_options: Options, latent_format: str, disable_dynamic: bool = False
+    path: str, model_options: ModelOptions, latent_format: str, disable_dynamic: bool = False
 ) -> ModelPatcher:
     """The MODEL of a file or folder; the host calls this again when it needs a fresh one."""
     return _load(Stored.at(MODELS, Path(path)), model_options, latent_format, disable_dynamic)
 
 
 def _load(
-    stored: Stored, model_options: Options, latent_format: str, disable_dynamic: bool = False
+    stored: Stored, model_options: ModelOptions, latent_format: str, disable_dynamic: bool = False
 ) -> ModelPatcher:
     weights, metadata = read(stored)
     native = key_names.to_native(weights, stored.name)
@@ -70,35 +70,35 @@ def _load(
 
 
 def check_model(stored: Stored) -> None:
-    """Raise ValueError for what is wrong with a model's file, as far as its header tells."""
-    found = read_headers(stored)
-    if found is None:
+    """Raise ValueError naming what is wrong with a model's files, as far as headers tell."""
+    headers = read_headers(stored)
+    if headers is None:
         return
-    weights, _ = found
+    weights, _ = headers
     prefix = key_names.prefix_of(weights, stored.name)
-    once: dict[str | None, str] = {}
+    first_keys: dict[str | None, str] = {}
     for key in weights:  # diffusers stores some twice; without data they cannot be compared
-        once.setdefault(key_names.NEXT_DIT_KEYS(key.removeprefix(prefix)), key)
-    native = key_names.to_native({key: weights[key] for key in once.values()}, stored.name)
+        first_keys.setdefault(key_names.NEXT_DIT_KEYS(key.removeprefix(prefix)), key)
+    native = key_names.to_native({key: weights[key] for key in first_keys.values()}, stored.name)
     checked_config(native, stored.name)
 
 
 def _check_channels(channels: int, latent_format: str, source: str) -> None:
-    """Raise ValueError for a model whose latents no VAE of `latent_format` makes or reads."""
-    of_format = LATENT_FORMATS[latent_format]().latent_channels
-    if channels != of_format:
+    """Raise ValueError if latents of `latent_format` do not have this many channels."""
+    expected = LATENT_FORMATS[latent_format]().latent_channels
+    if channels != expected:
         raise ValueError(
             f"{source} was trained on latents of {channels} channels, and those of "
-            f"{latent_format} have {of_format}. Only models for {' or '.join(LATENT_FORMATS)} "
+            f"{latent_format} have {expected}. Only models for {' or '.join(LATENT_FORMATS)} "
             "latents can be loaded."
         )
 
 
 def _trained_size_px(stored: Stored, metadata: Metadata) -> int:
-    """Side of the pictures the model was trained on: what its file or folder says, or 1024."""
-    said = metadata.get("trained_size_px", "")
-    if said.isdecimal():
-        return int(said)
+    """Side of the training pictures: from the file's metadata or the folder's config, or 1024."""
+    size_px = metadata.get("trained_size_px", "")
+    if size_px.isdecimal():
+        return int(size_px)
     latent_side = stored.config_json.get("sample_size")
     return PX_PER_LATENT * latent_side if latent_side else RELEASED_SIZE_PX
 
@@ -106,7 +106,7 @@ def _trained_size_px(stored: Stored, metadata: Metadata) -> int:
 def _build_model(
     config: LuminaNextConfig,
     weights: dict[str, Tensor],
-    model_options: Options,
+    model_options: ModelOptions,
     disable_dynamic: bool,
 ) -> ModelPatcher:
     management = comfy.model_management
@@ -119,8 +119,7 @@ def _build_model(
         model.to(offload_device)
     assign = patcher.is_dynamic()
     if management.is_device_cpu(load_device) and not config.quant_config:
-        # Where they are computed with, they stay mapped from the file: copies would be a second
-        # set of them in memory.
+        # On the CPU the weights stay memory-mapped: copies would double the memory.
         assign = True
         if "dtype" in model_options or config.manual_cast_dtype is None:
             weights = {key: weight.to(model.get_dtype()) for key, weight in weights.items()}
@@ -135,19 +134,19 @@ def _patcher_class(disable_dynamic: bool) -> type[ModelPatcher]:
 
 
 def _choose_dtypes(
-    config: LuminaNextConfig, weights: Weights, model_options: Options, device: torch.device
+    config: LuminaNextConfig, weights: Weights, model_options: ModelOptions, device: torch.device
 ) -> None:
-    """In which dtype the weights are kept and computed with, as the host's own loader decides."""
+    """Set the dtypes of storage and computation on `config`, as the host's own loader does."""
     management, supported = comfy.model_management, config.supported_inference_dtypes
     config.quant_config = comfy.utils.detect_layer_quantization(weights, "")
-    stored = None if config.quant_config else comfy.utils.weight_dtype(weights)
+    file_dtype = None if config.quant_config else comfy.utils.weight_dtype(weights)
     dtype = model_options.get("dtype") or management.unet_dtype(
         model_params=comfy.utils.calculate_parameters(weights),
         supported_dtypes=supported,
-        weight_dtype=stored,
+        weight_dtype=file_dtype,
     )
     if management.is_device_cpu(device) and dtype == torch.float32 and not args.fp32_unet:
-        dtype = stored or dtype  # widened at use: in memory it would double what is loaded
+        dtype = file_dtype or dtype  # cast at use: float32 weights would double the memory
     manual_cast = management.unet_manual_cast(
         None if config.quant_config else dtype, device, supported
     )
@@ -157,12 +156,12 @@ def _choose_dtypes(
 
 
 def _with_quantization(native: Weights, metadata: Metadata, prefix: str) -> dict[str, Tensor]:
-    """Weights whose quantized layers are marked as the host expects, from older markings too."""
-    marks = metadata.get("_quantization_metadata")
-    if marks:
+    """The weights with the host's current quantization format, converted from its older ones."""
+    quantization = metadata.get("_quantization_metadata")
+    if quantization:
         layers = {
-            _native_layer(layer.removeprefix(prefix)): mark
-            for layer, mark in json.loads(marks)["layers"].items()
+            _native_layer(layer.removeprefix(prefix)): layer_format
+            for layer, layer_format in json.loads(quantization)["layers"].items()
         }
         metadata = {"_quantization_metadata": json.dumps({"layers": layers})}
     return comfy.utils.convert_old_quants(dict(native), "", dict(metadata))[0]

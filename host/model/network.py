@@ -1,7 +1,7 @@
-"""Next-DiT on the host's layers, called the way the host calls its diffusion models.
+"""Next-DiT on the host's layers, with the call signature and patches of its diffusion models.
 
-Here the two conventions meet. The host: sigma 1 noise, 0 picture; a flow model returns noise -
-picture. Lumina: t = 1 - sigma, velocity = picture - noise. Nothing else differs.
+Only this file converts between the two conventions. The host: sigma 1 noise, 0 picture; a flow
+model returns noise - picture. Lumina: t = 1 - sigma, velocity = picture - noise.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from .transformer_options import HostForwardOptions, patched_attended, patches
 
 
 class HostNextDiT(NextDiT):
-    """What `LuminaNext` holds as its diffusion_model, open to other nodes' patches."""
+    """The diffusion_model of `LuminaNext`, which applies other nodes' patches."""
 
     def __init__(
         self,
@@ -75,9 +75,11 @@ class HostNextDiT(NextDiT):
     ) -> Tensor:
         height, width = x.shape[-2:]
         x = comfy.ldm.common_dit.pad_to_patch_size(x, (self.patch_size, self.patch_size))
-        own = dict(transformer_options or {}, total_blocks=len(self.layers), block_type="double")
+        transformer_options = dict(
+            transformer_options or {}, total_blocks=len(self.layers), block_type="double"
+        )
         options = dataclasses.replace(
-            options or HostForwardOptions(), transformer_options=own, latent=x
+            options or HostForwardOptions(), transformer_options=transformer_options, latent=x
         )
         velocity = super().forward(x, 1.0 - timesteps, context, attention_mask, options)
         return -velocity[:, :, :height, :width]
@@ -90,27 +92,32 @@ class HostNextDiT(NextDiT):
         condition: Tensor,
         options: HostForwardOptions,
     ) -> Tensor:
-        """All layers in order, each fetched ahead of use and open to other nodes' patches."""
-        host, first = options.transformer_options, x
-        queue = comfy.model_prefetch.make_prefetch_queue(list(self.layers), x.device, host)
+        """All layers in order, each prefetched, with other nodes' patches applied."""
+        transformer_options, first = options.transformer_options, x
+        queue = comfy.model_prefetch.make_prefetch_queue(
+            list(self.layers), x.device, transformer_options
+        )
         for index, block in enumerate(self.layers):
             comfy.model_prefetch.prefetch_queue_pop(queue, x.device, block)
-            host["block_index"] = index
-            own = options.for_layer(index)
-            if _is_patched(index, host):
-                x = _run_patched(index, block, x, first, caption, mask, condition, own)
+            transformer_options["block_index"] = index
+            layer_options = options.for_layer(index)
+            if _is_patched(index, transformer_options):
+                x = _run_patched(index, block, x, first, caption, mask, condition, layer_options)
             else:
-                x = block(x, caption, mask, condition, own)
+                x = block(x, caption, mask, condition, layer_options)
         comfy.model_prefetch.prefetch_queue_pop(queue, x.device, None)
         return x
 
 
-def _is_patched(index: int, host: Mapping[str, object]) -> bool:
-    return _replacement(index, host) is not None or bool(patches(host, "double_block"))
+def _is_patched(index: int, transformer_options: Mapping[str, object]) -> bool:
+    return _replacement(index, transformer_options) is not None or bool(
+        patches(transformer_options, "double_block")
+    )
 
 
-def _replacement(index: int, host: Mapping[str, object]) -> Callable | None:
-    return host.get("patches_replace", {}).get("dit", {}).get(("double_block", index))
+def _replacement(index: int, transformer_options: Mapping[str, object]) -> Callable | None:
+    replacements = transformer_options.get("patches_replace", {}).get("dit", {})
+    return replacements.get(("double_block", index))
 
 
 def _run_patched(
@@ -123,9 +130,12 @@ def _run_patched(
     condition: Tensor,
     options: HostForwardOptions,
 ) -> Tensor:
-    """One layer between the patches of other nodes, which read and return dicts like `seen`."""
-    host = options.transformer_options
-    seen = {
+    """One layer with the patches of other nodes, which take and return dicts such as `args`.
+
+    first: the input (B, L, D) of the first layer.
+    """
+    transformer_options = options.transformer_options
+    args = {
         "img": x,
         "img_input": first,
         "txt": caption,
@@ -134,15 +144,15 @@ def _run_patched(
         "attn_mask": mask,
         "x": options.latent,
         "block_index": index,
-        "transformer_options": host,
+        "transformer_options": transformer_options,
     }
 
     def original(args: Mapping[str, object]) -> dict[str, object]:
         out = block(args["img"], args["txt"], args["attn_mask"], args["vec"], options)
         return {"img": out, "txt": args["txt"]}
 
-    replacement = _replacement(index, host)
-    out = replacement(seen, {"original_block": original}) if replacement else original(seen)
-    for patch in patches(host, "double_block"):
-        out = {**out, **patch({**seen, "img": out["img"]})}
+    replacement = _replacement(index, transformer_options)
+    out = replacement(args, {"original_block": original}) if replacement else original(args)
+    for patch in patches(transformer_options, "double_block"):
+        out = {**out, **patch({**args, "img": out["img"]})}
     return out["img"]

@@ -1,7 +1,7 @@
-"""ComfyUI's attention, rotation and weight casting, in the shapes that a `LayerKit` asks for.
+"""ComfyUI's attention, rotation and weight casting, as fields of a `LayerKit`.
 
-Going through the host's functions is what makes its attention backends, their overrides by other
-nodes, its low-memory modes and LoRA work.
+Calling the host's functions makes its attention backends, other nodes' overrides of them, its
+low-memory modes and LoRA work.
 """
 
 from collections.abc import Callable
@@ -28,8 +28,8 @@ def image_attention(
 ) -> Tensor:
     """`Attention` by the backend that the user chose for diffusion models."""
     backend = comfy.ldm.modules.attention.optimized_attention
-    host_options = {"transformer_options": options.transformer_options}
-    return _attend(backend, q, k, v, mask, scale, host_options)
+    arguments = {"transformer_options": options.transformer_options}
+    return _attend(backend, q, k, v, mask, scale, arguments)
 
 
 def text_attention(
@@ -55,15 +55,15 @@ def _attend(
     v: Tensor,
     mask: Tensor | None,
     scale: float,
-    more: dict[str, object],
+    arguments: dict[str, object],
 ) -> Tensor:
     # Only where they matter: attention overrides of other node packs do not all take these two.
     if scale != q.shape[-1] ** -0.5:
-        more["scale"] = scale
+        arguments["scale"] = scale
     if k.shape[1] != q.shape[1]:
-        more["enable_gqa"] = True
-    kept = {"skip_reshape": True, "skip_output_reshape": True}
-    return backend(q, k, v, q.shape[1], mask=mask, **kept, **more)
+        arguments["enable_gqa"] = True
+    shapes = {"skip_reshape": True, "skip_output_reshape": True}  # (B, heads, L, head_dim) as here
+    return backend(q, k, v, q.shape[1], mask=mask, **shapes, **arguments)
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 
 class CastingHeadGate(HeadGate, comfy.ops.CastWeightBiasOp):
-    """A head gate whose weight the host may keep elsewhere, in another dtype, or patch."""
+    """A head gate whose weight the host may offload, cast or patch."""
 
     def __init__(
         self,
@@ -92,9 +92,9 @@ class CastingHeadGate(HeadGate, comfy.ops.CastWeightBiasOp):
 
 
 class CastingRMSNorm(OffsetRMSNorm, comfy.ops.CastWeightBiasOp):
-    """A decoder's norm with its weight under the host's care.
+    """A decoder's norm whose weight the host may offload or patch.
 
-    Kept and used in float32: Gemma's adds one to the weight, and 8 bits would lose much of it.
+    The weight stays in float32: Gemma's norm adds one to it, and 8 bits would lose much of it.
     """
 
     def __init__(

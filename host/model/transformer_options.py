@@ -1,6 +1,6 @@
-"""The options of a model call together with what other nodes hung on the model.
+"""The host's transformer_options, where other nodes put patches, inside the network.
 
-`HostForwardOptions` carries both to where the network reads them.
+`HostForwardOptions` carries them with a call's own options; the functions here read them.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,14 +14,14 @@ from ...lumina.options.forward import ForwardOptions
 
 @dataclass(frozen=True, eq=False)
 class HostForwardOptions(ForwardOptions):
-    """A run's options together with what the host's attention and other nodes' patches read."""
+    """The options of a model call, and what the host's attention and other nodes' patches read."""
 
     transformer_options: Mapping[str, object] = field(default_factory=dict)
     latent: Tensor | None = None
 
     @classmethod
     def of(cls, options: ForwardOptions) -> "HostForwardOptions":
-        """The same options, ready for the host's part."""
+        """The same options, with empty transformer_options."""
         return cls(**{item.name: getattr(options, item.name) for item in fields(options)})
 
 
@@ -33,14 +33,14 @@ def patched_attended(out: Tensor, options: HostForwardOptions) -> Tensor:
 
 
 def patches(transformer_options: Mapping[str, object], name: str) -> list[Callable]:
-    """The functions that other nodes hung on the model under `name`."""
+    """The patches that other nodes set on the model under `name`."""
     return transformer_options.get("patches", {}).get(name, [])
 
 
 def positions(
     height: int, width: int, transformer_options: Mapping[str, object], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Row and column of each token, (height,) and (width,), as the host's ScaleROPE sets them."""
+    """Positions of rows (height,) and columns (width,), as changed by the host's ScaleROPE."""
     rope_options = transformer_options.get("rope_options") or {}
 
     def axis(count: int, name: str) -> Tensor:

@@ -1,8 +1,8 @@
-"""Where a run's settings stand on a MODEL.
+"""A run's settings on a MODEL: setting them, and the options of each model call from them.
 
-They are one frozen object under `transformer_options["lumina_next"]` of a cloned MODEL, so two
-branches of a graph cannot see each other's. Once per model call, outside anything that may be
-compiled, they become that call's `ForwardOptions`.
+They are one frozen object under `transformer_options["lumina_next"]` of a cloned MODEL, so that
+branches of a graph do not share them. Once per model call, outside anything that may be compiled,
+they become that call's `ForwardOptions`.
 """
 
 from collections.abc import Mapping
@@ -22,16 +22,16 @@ IMAGE_MODEL = "lumina_next"
 
 
 def trained_tokens(model: ModelPatcher, size_px: int = 0) -> int:
-    """Tokens along one side of the pictures `model` was trained on; `size_px` says so unless 0.
+    """Tokens along one side of the training pictures. size_px overrides their size unless 0.
 
-    Raises ValueError for a MODEL that is no Lumina-Next.
+    Raises ValueError for a MODEL that is not a Lumina-Next model.
     """
     check_model(model)
     return (size_px or model.model.model_config.trained_size_px) // PX_PER_TOKEN
 
 
 def check_model(model: ModelPatcher) -> None:
-    """Raise ValueError for a MODEL that is no Lumina-Next, which our settings do not fit."""
+    """Raise ValueError for a MODEL that is not a Lumina-Next model."""
     if model.model.model_config.unet_config.get("image_model") != IMAGE_MODEL:
         raise ValueError(
             f"The MODEL is not a Lumina-Next model but {type(model.model).__name__}, which this "
@@ -45,12 +45,12 @@ def with_settings(
     resolution: Resolution | None = None,
     context_drop: ContextDrop | None = None,
 ) -> ModelPatcher:
-    """A clone of `model` with these settings; those left None stay as `model` has them."""
+    """A clone of `model` with these settings; None keeps the setting that `model` has."""
     check_model(model)
-    given = {"resolution": resolution, "context_drop": context_drop}
+    settings = {"resolution": resolution, "context_drop": context_drop}
     model = model.clone()
     options = model.model_options["transformer_options"]
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes = {name: value for name, value in settings.items() if value is not None}
     options[KEY] = replace(options.get(KEY, RunSettings()), **changes)
     return model
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from ...lumina.checkpoints.files import json_object
 from ...lumina.prompts.formats import PROMPT_FORMATS
 from ..checkpoints.folders import TEXT_ENCODERS, Stored, locate
-from ..checkpoints.reading import Metadata, Options, Weights, read, read_headers
+from ..checkpoints.reading import Metadata, ModelOptions, Weights, read, read_headers
 from ..prompts.tokenizer import HostTokenizer
 from ..prompts.vocabulary import FORMS, check_tokenizer, open_tokenizer
 from .clip import HostTextEncoder
@@ -40,12 +40,12 @@ def load_text_encoder(name: str, device: str = "default") -> CLIP:
     return _load(locate(TEXT_ENCODERS, name), options)
 
 
-def load_text_encoder_file(path: str, options: Options, disable_dynamic: bool = False) -> CLIP:
+def load_text_encoder_file(path: str, options: ModelOptions, disable_dynamic: bool = False) -> CLIP:
     """The CLIP of a file or folder. options: the host's `model_options` for text encoders."""
     return _load(Stored.at(TEXT_ENCODERS, Path(path)), options, disable_dynamic)
 
 
-def _load(stored: Stored, options: Options, disable_dynamic: bool = False) -> CLIP:
+def _load(stored: Stored, options: ModelOptions, disable_dynamic: bool = False) -> CLIP:
     weights, metadata = read(stored)
     weights, _ = comfy.utils.convert_old_quants(_text_weights(weights), "", dict(metadata))
     config_json = _config_json(stored, weights, metadata)
@@ -92,13 +92,13 @@ def check_text_encoder(stored: Stored) -> None:
 
 
 def load_text_encoder_patcher(
-    path: str, options: Options, disable_dynamic: bool = False
+    path: str, options: ModelOptions, disable_dynamic: bool = False
 ) -> ModelPatcher:
     """What the host calls when it needs the text encoder's weights afresh."""
     return load_text_encoder_file(path, options, disable_dynamic).patcher
 
 
-def _in_asked_type(weights: dict[str, Tensor], options: Options) -> dict[str, Tensor]:
+def _in_asked_type(weights: dict[str, Tensor], options: ModelOptions) -> dict[str, Tensor]:
     """Matrices in the type that `options` ask for, if any; vectors, such as norms, are small."""
     if "dtype" not in options:
         return weights
