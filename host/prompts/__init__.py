@@ -1,1 +1,1 @@
-"""Prompts as tokens in the host's notation, and as CONDITIONING."""
+"""Prompts as tokens in the host's prompt syntax, and as CONDITIONING."""

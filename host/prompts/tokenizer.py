@@ -1,7 +1,7 @@
-"""Prompts as tokens, in the host's notation for weights and embeddings: (red:1.3), embedding:name.
+"""Prompts as tokens, with the host's syntax for weights and embeddings: (red:1.3), embedding:name.
 
-A text is tokenized as a whole and weights are put on its tokens afterwards, so that they never
-change which tokens there are. Around them go what `encoder_rules` says.
+A text is tokenized without its weights; its tokens get them afterwards, so that weights never
+change which tokens there are. A `PromptFormat` says which tokens go around them, and the limit.
 """
 
 import re
@@ -21,16 +21,16 @@ from .vocabulary import Tokenizer
 _EMBEDDING = re.compile(r"(?:\A|(?<=\s))embedding:")
 _WITHIN_WORD = re.compile("[a-zA-Z]{2}")
 
-Token = tuple[int | Tensor, float, int]  # or an embedding's vector; its weight; its group
-Placed = tuple[Token, "Run", int]  # and in which text it begins at which letter
+Token = tuple[int | Tensor, float, int]  # id, or an embedding's vector; weight; group
+LocatedToken = tuple[Token, "WeightedText", int]  # with its text, and its offset there
 Tell = Callable[[str], None]
 
 
 class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
-    """Prompts, with the host's weights and embeddings, as the tokens of one text encoder.
+    """The host's tokenizer of one text encoder, over any `Tokenizer`.
 
     tokenizer_data: {"tokenizer": Tokenizer, "prompt_format": PromptFormat, "width": features of an
-    embedding, "saved": tensors for `state_dict`}.
+    embedding, "saved": further tensors for `state_dict`}.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         self.saved: Mapping[str, Tensor] = tokenizer_data.get("saved", {})
         super().__init__(
             tokenizer,
-            tokenizer_class=SimpleNamespace(from_pretrained=lambda given: given),
+            tokenizer_class=SimpleNamespace(from_pretrained=lambda tokenizer: tokenizer),
             embedding_directory=embedding_directory,
             embedding_size=tokenizer_data["width"],
             embedding_key=self.prompt_format.name,
-            has_start_token=False,  # `tokenizer` adds neither
+            has_start_token=False,  # `tokenizer` adds no start or end
             has_end_token=False,
             start_token=self.prompt_format.begin,
             end_token=self.prompt_format.end if self.prompt_format.adds_end else None,
@@ -66,12 +66,12 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
 
     def count(self, text: str) -> int:
         """How many tokens a prompt has before it is cut, begin and end included."""
-        begin, end = self._ends()
-        tokens = self._tokens(self._parts(text, is_weighted=True, tell=lambda remark: None))
+        begin, end = self._begin_and_end()
+        tokens = self._tokens(self._segments(text, is_weighted=True, tell=lambda remark: None))
         return len([*begin, *tokens, *end])
 
     def to_continue(self, text: str) -> list[int]:
-        """Tokens of a text that is to be continued: no notation, no end, no limit."""
+        """Tokens of a text that is to be continued: no prompt syntax, no end token, no limit."""
         begin = [] if self.start_token is None else [self.start_token]
         return begin + self.tokenizer(text)["input_ids"]
 
@@ -86,12 +86,13 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         tell: Tell = warn,
         **kwargs: object,
     ) -> list[list[tuple]]:
-        """(token, weight[, group]) of each token, cut at `limit`: one batch.
+        """One batch of (token, weight[, group]), at most `limit` tokens.
 
-        tell: is given a sentence on what was cut off or left out. Other keyword arguments are for
-        models that see pictures, or read templates, and mean nothing here.
+        tell: called with a sentence on what was cut off or left out. Other keyword arguments are
+        for models that read pictures or templates, and are ignored.
         """
-        batch = self._fitting(self._tokens(self._parts(text, not disable_weights, tell)), tell)
+        tokens = self._tokens(self._segments(text, not disable_weights, tell))
+        batch = self._cut_to_limit(tokens, tell)
         options, name = tokenizer_options or {}, self.prompt_format.name
         self.pad_tokens(batch, options.get(f"{name}_min_padding", 0))
         if min_length is None:
@@ -99,105 +100,105 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         self.pad_tokens(batch, max(0, min_length - len(batch)))
         return [batch if return_word_ids else [(token, weight) for token, weight, _ in batch]]
 
-    def _fitting(self, tokens: Iterator[Placed], tell: Tell) -> list[Token]:
-        """Begin, as many tokens as there is room for, end."""
-        (begin, end), placed = self._ends(), list(tokens)
+    def _cut_to_limit(self, tokens: Iterator[LocatedToken], tell: Tell) -> list[Token]:
+        """The begin token, as many tokens as fit, the end token."""
+        (begin, end), located = self._begin_and_end(), list(tokens)
         room = self.limit - len(begin) - len(end)
-        if len(placed) > room:
-            _, run, place = placed[room]
-            rest = beginning(run.after(place)) or "embedding:"
+        if len(located) > room:
+            _, text, offset = located[room]
+            cut_off = beginning(text.after(offset)) or "embedding:"
             tell(
-                f"The prompt has {len(begin) + len(placed) + len(end)} tokens, the text encoder "
-                f'reads {self.limit}: those from "{rest}" on were cut off.'
+                f"The prompt has {len(begin) + len(located) + len(end)} tokens, the text encoder "
+                f'reads {self.limit}: those from "{cut_off}" on were cut off.'
             )
-        return [*begin, *(token for token, _, _ in placed[:room]), *end]
+        return [*begin, *(token for token, _, _ in located[:room]), *end]
 
-    def _ends(self) -> list[list[Token]]:
-        ends = self.start_token, self.end_token
-        return [[] if token is None else [(token, 1.0, 0)] for token in ends]
+    def _begin_and_end(self) -> list[list[Token]]:
+        tokens = self.start_token, self.end_token
+        return [[] if token is None else [(token, 1.0, 0)] for token in tokens]
 
-    def _tokens(self, parts: Iterator[tuple[str | Tensor, float]]) -> Iterator[Placed]:
-        run = Run()
-        for group, (part, weight) in enumerate(parts, start=1):
-            if isinstance(part, str):
-                run.add(part, weight, group)
+    def _tokens(self, segments: Iterator[tuple[str | Tensor, float]]) -> Iterator[LocatedToken]:
+        text = WeightedText()
+        for group, (segment, weight) in enumerate(segments, start=1):
+            if isinstance(segment, str):
+                text.add(segment, weight, group)
                 continue
-            yield from self._tokens_of_run(run)
-            run = Run()  # what is after the embedding: its vectors have no letters
-            yield from (((vector, weight, group), run, 0) for vector in part)
-        yield from self._tokens_of_run(run)
+            yield from self._tokens_of_text(text)
+            text = WeightedText()  # begins after the embedding, whose vectors are at offset 0
+            yield from (((vector, weight, group), text, 0) for vector in segment)
+        yield from self._tokens_of_text(text)
 
-    def _tokens_of_run(self, run: "Run") -> Iterator[Placed]:
-        if not run.text:
+    def _tokens_of_text(self, text: "WeightedText") -> Iterator[LocatedToken]:
+        if not text.text:
             return
-        # A prompt may spell it, as in "</s>"; the host takes it for the end, and hides the rest.
+        # Left out where a prompt spells it, as in "</s>": the host would mask all tokens after it.
         end = self.pad_token if self.end_token is None else self.end_token
-        for token, begin, past in self.tokenizer.spans(run.text):
+        for token, start, stop in self.tokenizer.spans(text.text):
             if token != end:
-                yield (token, *run.weight(begin, past)), run, begin
+                yield (token, *text.weight(start, stop)), text, start
 
-    def _parts(
+    def _segments(
         self, text: str, is_weighted: bool, tell: Tell
     ) -> Iterator[tuple[str | Tensor, float]]:
-        """Text without notation, and the vectors (count, width) of embeddings, with weights."""
-        text = escape_important(text.encode("utf-8", "replace").decode())  # half an emoji cannot be
-        segments = token_weights(text, 1.0) if is_weighted else [(text, 1.0)]
-        for segment, weight in segments:
-            plain, *named = _EMBEDDING.split(unescape_important(segment))
+        """Texts without prompt syntax, and embeddings (count, width), each with its weight."""
+        text = text.encode("utf-8", "replace").decode()  # no tokenizer takes half an emoji
+        text = escape_important(text)
+        for segment, weight in token_weights(text, 1.0) if is_weighted else [(text, 1.0)]:
+            plain, *after_keyword = _EMBEDDING.split(unescape_important(segment))
             yield plain, weight
-            for words in named:
-                vectors, rest = self._embedding(words, tell)
+            for named in after_keyword:
+                vectors, rest = self._embedding(named, tell)
                 if vectors is not None:
                     yield vectors, weight
                 yield rest, weight
 
-    def _embedding(self, words: str, tell: Tell) -> tuple[Tensor | None, str]:
-        """The embedding that `words` begin with the name of, and what follows the name."""
-        if not words.strip():
-            return None, words
-        vectors, name, rest = self._try_get_embedding(words.strip("\n"))
+    def _embedding(self, text: str, tell: Tell) -> tuple[Tensor | None, str]:
+        """The embedding (count, width) whose name starts `text`, if any, and the rest of `text`."""
+        if not text.strip():
+            return None, text
+        vectors, name, rest = self._try_get_embedding(text.strip("\n"))
         if vectors is None:
             tell(f'There is no embedding "{name}" in models/embeddings; it was left out.')
         elif vectors.shape[-1] != self.embedding_size:
             tell(
                 f'The embedding "{name}" has {vectors.shape[-1]} features, this text encoder '
-                f"{self.embedding_size}: it is for another one, and was left out."
+                f"{self.embedding_size}: it was made for another one, and was left out."
             )
             vectors = None
         return vectors if vectors is None else vectors.reshape(-1, self.embedding_size), rest
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a saved checkpoint needs to tokenize again."""
+        """The tensors from which a saved checkpoint rebuilds this tokenizer."""
         return {**self.tokenizer.state_dict(), **self.saved}
 
 
-class Run:
-    """A text that is tokenized as a whole, and which weight each of its letters has."""
+class WeightedText:
+    """A text that is tokenized in one piece, and the weight of each of its characters."""
 
     def __init__(self) -> None:
         self.text = ""
-        self.letters: list[tuple[float, int]] = []  # weight and group
+        self.weights: list[tuple[float, int]] = []  # weight and group of each character
 
     def add(self, text: str, weight: float, group: int) -> None:
         self.text += text
-        self.letters += [(weight, group)] * len(text)
+        self.weights += [(weight, group)] * len(text)
 
-    def after(self, place: int) -> str:
-        """The text from `place` on; from the beginning of the word if that is within one."""
-        while place and _WITHIN_WORD.match(self.text, place - 1):
-            place -= 1
-        return self.text[place:]
+    def after(self, offset: int) -> str:
+        """The text from `offset` on, or from the start of the word that `offset` is inside."""
+        while offset and _WITHIN_WORD.match(self.text, offset - 1):
+            offset -= 1
+        return self.text[offset:]
 
-    def weight(self, begin: int, end: int) -> tuple[float, int]:
-        """Weight and group of a token: of its letters', that which is farthest from 1.
+    def weight(self, start: int, stop: int) -> tuple[float, int]:
+        """Weight and group of a token: of its characters' weights, the one farthest from 1.
 
-        A space in a token belongs to the word after it and is not asked. A token of no letters,
-        which is a part of one or was put before the text, goes with the next.
+        Spaces do not count: a token may include the space before its word. A token without
+        characters, such as a byte of one or a prefix of the text, has the next character's weight.
         """
-        within = slice(begin, max(end, begin + 1))
-        letters, text = self.letters[within] or self.letters[-1:], self.text[within]
-        words = [found for found, letter in zip(letters, text, strict=False) if letter.strip()]
-        return max(words or letters, key=lambda found: abs(found[0] - 1))
+        span = slice(start, max(stop, start + 1))
+        weights, characters = self.weights[span] or self.weights[-1:], self.text[span]
+        visible = [w for w, char in zip(weights, characters, strict=False) if char.strip()]
+        return max(visible or weights, key=lambda item: abs(item[0] - 1))
 
 
 class HostTokenizer(PromptsToContinue, comfy.sd1_clip.SD1Tokenizer):

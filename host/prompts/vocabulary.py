@@ -1,8 +1,8 @@
-"""A text encoder's vocabulary, in whichever form travels with the weights.
+"""Tokenizers of plain text, SentencePiece models or tokenizer.json, and where a model has its own.
 
-A SentencePiece model (`tokenizer.model`, `spiece.model`, or the tensor `spiece_model` inside a
-weights file), or the same vocabulary as Hugging Face's `tokenizer.json` (`tokenizer_json`). Both
-give the tokens of a bare text, as the library of each one does, and where in the text they stand.
+A tokenizer is a file beside the weights (`tokenizer.model`, `spiece.model`, `tokenizer.json`) or a
+tensor in the weights file (`spiece_model`, `tokenizer_json`). Both kinds give the tokens that their
+own library gives, and each token's position in the text.
 """
 
 import json
@@ -20,16 +20,15 @@ from torch import Tensor
 from ...lumina.checkpoints.convert.folders import TOKENIZERS
 from ...lumina.prompts.formats import PROMPT_FORMATS, PromptFormat
 
-Span = tuple[int, int, int]  # token, and where in the text its letters begin and end
+Span = tuple[int, int, int]  # token, and start and end of its characters in the text
 
 
 class Tokenizer(Protocol):
     """A tokenizer as the host's SDTokenizer uses one, and as a checkpoint stores it.
 
-    with_special_tokens: tokens of a text with all that its model puts around it; None where it
-    cannot tell.
-    size: one more than the largest token; text_size: without those that no plain text has. begin,
-    end: its tokens for that, which it never adds.
+    with_special_tokens: tokens of a text including the special ones that its model adds; None if it
+    does not know them. size: the largest token plus one; text_size: the same without special
+    tokens, which plain text does not have. begin, end: its begin and end token; it adds neither.
     """
 
     size: int
@@ -53,15 +52,15 @@ class SentencePieceTokenizer(SPieceTokenizer):
 
     def __init__(self, model: bytes) -> None:
         super().__init__(model, add_bos=False, add_eos=False)
-        ends = self.tokenizer.bos_id(), self.tokenizer.eos_id()
-        self.begin, self.end = (token if token >= 0 else None for token in ends)
+        tokens = self.tokenizer.bos_id(), self.tokenizer.eos_id()
+        self.begin, self.end = (token if token >= 0 else None for token in tokens)
         self.size = self.text_size = self.tokenizer.get_piece_size()
 
     def spans(self, text: str) -> Iterator[Span]:
         if hasattr(self.tokenizer, "encode_as_offset_mapping"):
-            found = self.tokenizer.encode(text, out_type="offset_mapping")
-            for token, (begin, end) in zip(found["ids"], found["offsets"], strict=True):
-                yield token, begin, end
+            encoding = self.tokenizer.encode(text, out_type="offset_mapping")
+            for token, (start, end) in zip(encoding["ids"], encoding["offsets"], strict=True):
+                yield token, start, end
         else:  # sentencepiece before 0.2.2, which ComfyUI allows
             for piece in self.tokenizer.encode(text, out_type="immutable_proto").pieces:
                 yield piece.id, piece.begin, piece.end
@@ -75,17 +74,17 @@ class JsonTokenizer:
 
     def __init__(self, model: bytes) -> None:
         self.model = model
-        said = json.loads(model)
-        words = said["model"]["vocab"]
-        known = words if isinstance(words, dict) else {word[0]: i for i, word in enumerate(words)}
-        added = said.get("added_tokens", ())
+        tokenizer_json = json.loads(model)
+        vocab = tokenizer_json["model"]["vocab"]
+        ids = vocab if isinstance(vocab, dict) else {piece[0]: i for i, piece in enumerate(vocab)}
+        added = tokenizer_json.get("added_tokens", ())
         special = {token["content"] for token in added if token.get("special")}
-        known = known | {token["content"]: token["id"] for token in added}
-        self.size = max(known.values()) + 1
-        self.text_size = max(known[word] for word in known.keys() - special) + 1
-        # Gemma's first: LLaMA's are HTML tags in its vocabulary.
-        self.begin = known.get("<bos>", known.get("<s>"))
-        self.end = known.get("<eos>", known.get("</s>"))
+        ids = ids | {token["content"]: token["id"] for token in added}
+        self.size = max(ids.values()) + 1
+        self.text_size = max(ids[piece] for piece in ids.keys() - special) + 1
+        # <bos> first: Gemma has LLaMA's <s> as well, as an HTML tag.
+        self.begin = ids.get("<bos>", ids.get("<s>"))
+        self.end = ids.get("<eos>", ids.get("</s>"))
 
     @cached_property
     def processor(self) -> tokenizers.Tokenizer:
@@ -101,9 +100,9 @@ class JsonTokenizer:
         return {"input_ids": self.processor.encode(text, add_special_tokens=False).ids}
 
     def spans(self, text: str) -> Iterator[Span]:
-        found = self.processor.encode(text, add_special_tokens=False)
-        for token, (begin, end) in zip(found.ids, found.offsets, strict=True):
-            yield token, begin, end
+        encoding = self.processor.encode(text, add_special_tokens=False)
+        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            yield token, start, end
 
     def get_vocab(self) -> dict[str, int]:
         return self.processor.get_vocab()
@@ -115,9 +114,10 @@ class JsonTokenizer:
         return {"tokenizer_json": torch.frombuffer(bytearray(self.model), dtype=torch.uint8)}
 
 
+# By the name of its tensor, and by the name of its file.
 FORMS = {"spiece_model": SentencePieceTokenizer, "tokenizer_json": JsonTokenizer}
 FILES = {name: FORMS[key] for name, key in TOKENIZERS.items()}
-# ComfyUI's own T5 files come without a tokenizer, since it is here.
+# For ComfyUI's own T5 files, which have no tokenizer inside.
 HOST_T5 = Path(comfy.text_encoders.t5.__file__).parent / "t5_tokenizer" / "tokenizer.json"
 HOST_T5_VOCABULARY = 32_128
 
@@ -125,22 +125,23 @@ HOST_T5_VOCABULARY = 32_128
 def open_tokenizer(
     file: Path, weights: Mapping[str, Tensor], vocabulary: int, prompt_format: PromptFormat
 ) -> Tokenizer:
-    """The tokenizer inside the weights of `file`, or the file of one beside it, ready to use.
+    """The tokenizer among the `weights` of `file`, or in a file beside it, ready to use.
 
     Raises ValueError as `check_tokenizer` does.
     """
-    return _open(file, weights, vocabulary, prompt_format, is_used=True)
+    return _open(file, weights, vocabulary, prompt_format, must_run=True)
 
 
 def check_tokenizer(
     file: Path, weights: Mapping[str, Tensor], vocabulary: int, prompt_format: PromptFormat
 ) -> None:
-    """Raise ValueError if there is no tokenizer, or not one for a model of these `prompt_format`.
+    """Raise ValueError if a model has no tokenizer, or another model's.
 
-    Or if it knows more tokens than the `vocabulary` that the model has embeddings for. The text
-    says which file to put where. Of `weights`, only a tokenizer's bytes need be there.
+    Another model's has other begin and end tokens than `prompt_format`, or more tokens than
+    `vocabulary`, the number of embeddings. The text says which file to put where. Of `weights`
+    only a tokenizer's tensor needs its data.
     """
-    _open(file, weights, vocabulary, prompt_format, is_used=False)
+    _open(file, weights, vocabulary, prompt_format, must_run=False)
 
 
 def _open(
@@ -149,34 +150,34 @@ def _open(
     vocabulary: int,
     prompt_format: PromptFormat,
     *,
-    is_used: bool,
+    must_run: bool,
 ) -> Tokenizer:
     problems = []
-    for form, model, source in _found(file, weights, vocabulary, prompt_format):
+    for form, model, source in _tokenizers(file, weights, vocabulary, prompt_format):
         try:
             tokenizer = form(model)
-            if is_used:
+            if must_run:
                 tokenizer("")
         except Exception as error:  # both libraries raise bare exceptions for what they cannot read
             problems.append(f"{source} cannot be read as a tokenizer: {error}. Download it again.")
             continue
-        problem = _misfit(tokenizer, vocabulary, prompt_format, file)
+        problem = _mismatch(tokenizer, vocabulary, prompt_format, file)
         if problem is None:
             return tokenizer
         problems.append(f"{source} {problem}")
     raise ValueError(problems[0] if problems else _missing(file, prompt_format))
 
 
-def _misfit(
+def _mismatch(
     tokenizer: Tokenizer, vocabulary: int, prompt_format: PromptFormat, file: Path
 ) -> str | None:
-    found, expected = (tokenizer.begin, tokenizer.end), (prompt_format.begin, prompt_format.end)
-    if prompt_format.are_fixed and found != expected:
+    tokens, expected = (tokenizer.begin, tokenizer.end), (prompt_format.begin, prompt_format.end)
+    if prompt_format.are_fixed and tokens != expected:
         return (
-            f"is another model's tokenizer: the tokens that begin and end a text are {found}, not "
+            f"is another model's tokenizer: the tokens that begin and end a text are {tokens}, not "
             f"{expected}. {_advice(file, prompt_format)}"
         )
-    # Gemma-3's tokenizer has a token for pictures that the smallest, for text only, lacks.
+    # Gemma-3's tokenizer has a picture token, for which the smallest model has no embedding.
     size = tokenizer.size if prompt_format.are_fixed else tokenizer.text_size
     if size > vocabulary:
         return (
@@ -191,22 +192,22 @@ def _missing(file: Path, prompt_format: PromptFormat) -> str:
 
 
 def _advice(file: Path, prompt_format: PromptFormat) -> str:
-    name, own = prompt_format.tokenizer_file, ""
-    if not _is_in_folder_of_its_own(file):
-        own = (
+    name, alternative = prompt_format.tokenizer_file, ""
+    if not _has_folder_of_its_own(file):
+        alternative = (
             f"; where other models live there too, call it {file.stem}.{name} or "
             f"{file.stem}.tokenizer.json"
         )
     return (
         f"Put {name} or tokenizer.json of {prompt_format.published_as} beside it, into "
-        f"{file.parent.name}{own}."
+        f"{file.parent.name}{alternative}."
     )
 
 
-def _found(
+def _tokenizers(
     file: Path, weights: Mapping[str, Tensor], vocabulary: int, prompt_format: PromptFormat
 ) -> Iterator[tuple[type[Tokenizer], bytes, str]]:
-    """Form and bytes of each tokenizer that may be the one, and its name for an error text."""
+    """Class, bytes, and name in errors of each tokenizer that may be the model's, best first."""
     for key, form in FORMS.items():
         if key in weights:
             yield form, weights[key].numpy().tobytes(), f'"{key}" in {file.name}'
@@ -214,16 +215,16 @@ def _found(
         if candidate.is_file():
             yield form, candidate.read_bytes(), candidate.name
     is_t5 = prompt_format == PROMPT_FORMATS["t5"] and vocabulary == HOST_T5_VOCABULARY
-    if is_t5 and not _is_in_folder_of_its_own(file):
+    if is_t5 and not _has_folder_of_its_own(file):
         yield JsonTokenizer, HOST_T5.read_bytes(), "ComfyUI's tokenizer for T5"
 
 
-def _is_in_folder_of_its_own(file: Path) -> bool:
+def _has_folder_of_its_own(file: Path) -> bool:
     return (file.parent / "config.json").is_file()
 
 
 def _candidates(file: Path) -> list[tuple[Path, type[Tokenizer]]]:
-    # A file's own tokenizer first: its folder may hold the text encoders of several models.
-    own = [(file.with_name(f"{file.stem}.{name}"), form) for name, form in FILES.items()]
+    # Those named after the file first: its folder may have the text encoders of several models.
+    named = [(file.with_name(f"{file.stem}.{name}"), form) for name, form in FILES.items()]
     folders = [file.parent, file.parent.parent / "tokenizer"]  # the latter in a diffusers pipeline
-    return own + [(folder / name, form) for folder in folders for name, form in FILES.items()]
+    return named + [(folder / name, form) for folder in folders for name, form in FILES.items()]
