@@ -5,14 +5,21 @@ does not import them, so that the fast part pays nothing for ComfyUI. What canno
 with the reason.
 """
 
+import gc
 import importlib.util
 import os
 import shutil
 import sys
 from pathlib import Path
 
-import pytest
-import torch
+# One thread, here and in child processes: in networks this small a second one only waits for the
+# first, and on a machine whose cores are busy that made the fast part last 200 s instead of 30.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Imports make many objects and little garbage: looking for it took 2 s. Enabled after collection.
+gc.disable()
+
+import pytest  # noqa: E402
+import torch  # noqa: E402 - reads the number of threads
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST_TESTS = [ROOT / "tests" / room for room in ("host", "browser")]
@@ -58,6 +65,11 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("host") is not None)
     skip_for_want("cuda", items, "" if torch.cuda.is_available() else "torch sees no CUDA device")
     skip_for_want("browser", items, missing_for_browser())
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 def skip_for_want(mark, items, missing):
