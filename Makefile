@@ -27,7 +27,7 @@ test:
 
 fast-test:
 	@$(PYTHON) -m tools.environment development
-	@.venv/bin/python -m pytest -m "not host"
+	@.venv/bin/python -m pytest -m "not host and not slow"
 
 lint:
 	@$(PYTHON) -m tools.environment development

@@ -1,5 +1,6 @@
 """The training script on a tiny pair of models and random latents: steps, resuming, saving."""
 
+import functools
 import importlib
 import itertools
 import random
@@ -25,7 +26,12 @@ def train(monkeypatch):
 
 @pytest.fixture
 def spiece(train):
-    return train.train_tokenizer(sentences=300)
+    return trained_tokenizer(train.train_tokenizer)
+
+
+@functools.cache
+def trained_tokenizer(train_tokenizer):
+    return train_tokenizer(sentences=300)
 
 
 def trainer(train, spiece, folder):
@@ -41,6 +47,7 @@ def data(train, spiece):
     return train.batches(drawn, latents, train.Tokenizer(spiece), size=8, seed=0)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(train, spiece, tmp_path):
     run, batches = trainer(train, spiece, tmp_path), data(train, spiece)
     losses = [run._step(*batch) for batch in itertools.islice(batches, 60)]

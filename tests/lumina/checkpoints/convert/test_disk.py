@@ -118,6 +118,7 @@ begun.wait()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux tells it")
 def test_memory_stays_small_and_quitting_cleans_up(tmp_path):
     size = 192 * 2**20
