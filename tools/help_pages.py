@@ -51,7 +51,7 @@ def outdated_pages(folder: Path) -> Iterator[tuple[Path, str]]:
 def with_tables(text: str) -> str:
     """A page with all its tables made anew. Raises ValueError for a table that nobody makes."""
 
-    def made(match: re.Match) -> str:
+    def made(match: re.Match[str]) -> str:
         start, name, end = match.groups()
         if name not in TABLES:
             raise ValueError(f'There is no table "{name}"; there are: {", ".join(TABLES)}.')

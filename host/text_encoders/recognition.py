@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...lumina.prompts.formats import PROMPT_FORMATS, PromptFormat
 from ...lumina.text_encoders import families
-from ...lumina.text_encoders.families import ConfigJson
+from ...lumina.text_encoders.config_json import ConfigJson
 from ...lumina.text_encoders.t5 import t5_config, t5_to_native
 from ...lumina.text_encoders.weights import decoder_config, to_native
 from ..prompts.vocabulary import Tokenizer

@@ -10,7 +10,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 LONGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors library
 SAFETENSORS = (".safetensors", ".sft")
@@ -132,14 +132,14 @@ def _suspicious(names: Iterator[str]) -> str | None:
     return None
 
 
-def _named_objects(file: BinaryIO, pickles: int) -> Iterator[str]:
+def _named_objects(file: IO[bytes], pickles: int) -> Iterator[str]:
     """Dotted names of the Python objects that the first `pickles` of a file would import."""
     strings: list[str] = []
     try:
         for _ in range(pickles):
             for opcode, argument, _position in pickletools.genops(file):
                 if opcode.name in ("GLOBAL", "INST"):
-                    yield argument.replace(" ", ".")
+                    yield str(argument).replace(" ", ".")
                 elif opcode.name == "STACK_GLOBAL":  # takes the last two strings on the stack
                     yield ".".join(strings[-2:])
                 elif isinstance(argument, str):

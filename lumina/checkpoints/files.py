@@ -183,13 +183,15 @@ def _part_names(path: Path) -> list[str]:
 
 def _indexed_names(index: Path) -> list[str]:
     try:
-        weight_map = json_object(index.read_bytes(), index.name)["weight_map"]
-        names = sorted({str(name) for name in weight_map.values()})
-    except (ValueError, KeyError, AttributeError) as error:
+        weight_map = json_object(index.read_bytes(), index.name).get("weight_map")
+    except ValueError:
+        weight_map = None
+    if not isinstance(weight_map, dict):
         raise ValueError(
             f'{index.name} is not an index of shards: it has no readable "weight_map". '
             "Download it again."
-        ) from error
+        )
+    names = sorted({str(name) for name in weight_map.values()})
     foreign = [name for name in names if not _is_neighbor(name)]
     if foreign or not names:
         raise ValueError(f"{index.name} must name files beside it, not {listed(foreign) or 'none'}")

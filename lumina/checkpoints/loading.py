@@ -20,9 +20,11 @@ def load_next_dit(source: str | Path | StateDict, *, dtype: torch.dtype | None =
     known names. dtype None keeps the file's dtype. Raises ValueError or FileNotFoundError that name
     the file and what is wrong with it.
     """
-    is_weights = isinstance(source, Mapping)
-    name = "The checkpoint" if is_weights else Path(source).name
-    native = to_native(source if is_weights else read_state_dict(source), name)
+    if isinstance(source, Mapping):
+        name, state_dict = "The checkpoint", source
+    else:
+        name, state_dict = Path(source).name, read_state_dict(source)
+    native = to_native(state_dict, name)
     config = checked_config(native, name)
     _refuse_uncomputable(native, dtype, name)
     model = NextDiT(config, device="meta")

@@ -6,8 +6,8 @@ attention, head gate, norm, time embedder and feed-forward.
 Axes: B batch, L image tokens, S caption tokens, D width.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Protocol
 
 import torch
@@ -18,6 +18,19 @@ from .. import rope
 from ..options.forward import ForwardOptions
 
 TIME_FREQUENCIES = 128
+
+
+class Operations(Protocol):
+    """Where layers come from: torch.nn, or a host's classes of the same names."""
+
+    @property
+    def Linear(self) -> type[nn.Module]: ...
+    @property
+    def Embedding(self) -> type[nn.Module]: ...
+    @property
+    def LayerNorm(self) -> type[nn.Module]: ...
+    @property
+    def RMSNorm(self) -> type[nn.Module]: ...
 
 
 class Attention(Protocol):
@@ -138,7 +151,7 @@ class LayerKit:
     A network takes these fields as keyword arguments; each defaults to plain torch.
     """
 
-    ops: ModuleType | type = nn
+    ops: Operations = nn
     attention: Attention = scaled_dot_product_attention
     attended: Attended = unpatched
     rotate: Rotate = rope.rotate
@@ -146,6 +159,11 @@ class LayerKit:
     norm: type[OffsetRMSNorm] = OffsetRMSNorm
     device: torch.device | str | None = None
     dtype: torch.dtype | None = None
+
+    @classmethod
+    def of(cls, fields: Mapping[str, object]) -> "LayerKit":
+        """The kit of these fields, the rest being torch's. Raises TypeError for another name."""
+        return cls(**fields)  # type: ignore[arg-type]  # the caller's to match, field by field
 
     def linear(self, inputs: int, outputs: int, bias: bool = True) -> nn.Module:
         return self.ops.Linear(inputs, outputs, bias=bias, device=self.device, dtype=self.dtype)

@@ -49,11 +49,8 @@ class JointAttention(nn.Module):
         self, x: Tensor, caption: Tensor, mask: Tensor | None, options: ForwardOptions
     ) -> Tensor:
         """x (B, L, D), caption (B, S, caption_dim), mask: bias (B, 1, 1, S) -> (B, L, D)."""
-        q = self.rotate(self.q_norm(self.wq(x)).unflatten(-1, (self.heads, -1)), options.rotation)
-        k = self.rotate(
-            self.k_norm(self.wk(x)).unflatten(-1, (self.kv_heads, -1)), options.rotation
-        )
-        q, k = q.transpose(1, 2), k.transpose(1, 2)  # (B, heads, L, head_dim)
+        q = self._rotated(self.q_norm(self.wq(x)), self.heads, options.rotation)
+        k = self._rotated(self.k_norm(self.wk(x)), self.kv_heads, options.rotation)
         v = self._kv_heads(self.wv(x))
         if options.cells is not None:
             k, v = options.cells.pooled(k), options.cells.pooled(v)
@@ -65,6 +62,12 @@ class JointAttention(nn.Module):
         text = self.attention(q, k_y, v_y, mask=mask, scale=self.scale, options=options)
         out = (image + self.gate(text)).transpose(1, 2).flatten(2)  # (B, L, D)
         return self.wo(self.attended(out, options))
+
+    def _rotated(self, x: Tensor, heads: int, rotation: Tensor | None) -> Tensor:
+        """x (B, L, heads * head_dim) -> (B, heads, L, head_dim)."""
+        if rotation is None:
+            raise ValueError("self-attention needs the RoPE table that NextDiT.forward fills in")
+        return self.rotate(x.unflatten(-1, (heads, -1)), rotation).transpose(1, 2)
 
     def _kv_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.kv_heads, -1)).transpose(1, 2)  # (B, kv_heads, ., head_dim)
@@ -138,7 +141,7 @@ class NextDiT(nn.Module):
 
     def __init__(self, config: NextDiTConfig, **handed_in: object) -> None:
         super().__init__()
-        kit = replace(LayerKit(), **handed_in)
+        kit = LayerKit.of(handed_in)
         self.config = config
         self.x_embedder = kit.linear(config.patch_size**2 * config.in_channels, config.dim)
         self.t_embedder = TimeEmbedder(config.condition_dim, kit)

@@ -67,11 +67,11 @@ LATIN_WORD = r"[a-z0-9_\u00c0-\u024f]"
 FILE_TYPES = r"(?:png|jpe?g|bmp|webp|eps|pdf|apk|mp4)"
 
 
-def _rules(*rules: tuple[str, str]) -> tuple[tuple[re.Pattern, str], ...]:
+def _rules(*rules: tuple[str, str]) -> tuple[tuple[re.Pattern[str], str], ...]:
     return tuple((re.compile(pattern), replacement) for pattern, replacement in rules)
 
 
-def _apply(rules: tuple[tuple[re.Pattern, str], ...], text: str) -> str:
+def _apply(rules: tuple[tuple[re.Pattern[str], str], ...], text: str) -> str:
     for pattern, replacement in rules:
         text = pattern.sub(replacement, text)
     return text
@@ -97,7 +97,7 @@ ADDRESSES = _rules(
 def _decode_entities(text: str) -> str:
     """Decodes HTML entities such as &quot; &#39; &nbsp, also those whose & is an entity itself."""
 
-    def character(match: re.Match) -> str:
+    def character(match: re.Match[str]) -> str:
         name = match[1]
         return html.unescape(f"&{name};") if name[0] == "#" else html5.get(f"{name};", match[0])
 

@@ -7,7 +7,6 @@ Llama 2 (arXiv:2307.09288); every state agrees with transformers' GemmaModel and
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: DecoderConfig, **handed_in: object) -> None:
         super().__init__()
-        kit = replace(LayerKit(), **handed_in)
+        kit = LayerKit.of(handed_in)
         self.config = config
         self.embed_tokens = kit.embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config, kit) for _ in range(config.layers))
@@ -52,9 +51,10 @@ class Decoder(nn.Module):
         layer, 0 the scaled embeddings. Later layers do not run. input_ids (B, S), or embeds
         (B, S, D) as `embed` returns them. attention_mask (B, S): non-zero marks a token.
         """
-        if (input_ids is None) == (embeds is None):
+        if input_ids is not None and embeds is None:
+            embeds = self.embed(input_ids)
+        elif input_ids is not None or embeds is None:
             raise ValueError("A decoder takes either input_ids or embeds, and exactly one of them")
-        embeds = self.embed(input_ids) if embeds is None else embeds
         return self.hidden_states(embeds, attention_mask, (hidden_state,))[0]
 
     def embed(self, input_ids: Tensor) -> Tensor:
@@ -128,4 +128,4 @@ class Decoder(nn.Module):
 
 def embedding_as_head(embedding: nn.Module, state: Tensor) -> Tensor:
     """The default `TiedHead`, in torch."""
-    return F.linear(state, embedding.weight)
+    return F.linear(state, embedding.get_parameter("weight"))

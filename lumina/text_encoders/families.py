@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .config import FAMILIES
+from .config_json import ConfigJson
 
-ConfigJson = Mapping[str, object]
 DECODER, T5 = "decoder", "t5"
 
 
@@ -59,7 +59,7 @@ def family_of(
     if model.reader == T5:
         return T5 if _is_plain_t5(config_json) else None
     if "model_type" in config_json:
-        return config_json["model_type"] if _is_plain_decoder(config_json) else None
+        return str(config_json["model_type"]) if _is_plain_decoder(config_json) else None
     size = _vocabulary(state_dict)
     if size is None:
         return "gemma"
@@ -82,6 +82,8 @@ def _vocabulary(state_dict: Mapping[str, Tensor]) -> int | None:
 def _is_plain_decoder(config_json: ConfigJson) -> bool:
     """Whether a config.json describes a model of `FAMILIES` without later additions."""
     scaling = config_json.get("rope_scaling") or config_json.get("rope_parameters") or {}
+    if not isinstance(scaling, Mapping):
+        return False
     rope_type = scaling.get("rope_type", scaling.get("type", "default"))
     biases = config_json.get("attention_bias") or config_json.get("mlp_bias")
     if config_json["model_type"] == "llama" and config_json.get("hidden_act", "silu") != "silu":

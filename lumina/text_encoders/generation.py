@@ -82,7 +82,7 @@ def write(
     logits = logits or decoder.logits
     generator = torch.Generator()
     generator.seed() if seed is None else generator.manual_seed(seed)
-    cache, written = decoder.new_cache(), []
+    cache, written = decoder.new_cache(), list[int]()
     for _ in range(max_tokens):
         (state,) = decoder.hidden_states(embeds, None, (-1,), cache)
         token = next_token(logits(state[:, -1])[0], written, sampling, generator)

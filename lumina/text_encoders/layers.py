@@ -70,20 +70,20 @@ class LayerCache:
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values so far, after appending these (B, kv_heads, S, head_dim)."""
-        end = self.tokens + k.shape[2]
-        if self.stored is None or end > self.stored.shape[3]:
-            self._grow(end, k)
-        self.stored[0, :, :, self.tokens : end] = k
-        self.stored[1, :, :, self.tokens : end] = v
+        end, stored = self.tokens + k.shape[2], self.stored
+        if stored is None or end > stored.shape[3]:
+            stored = self.stored = self._grown(end, k)
+        stored[0, :, :, self.tokens : end] = k
+        stored[1, :, :, self.tokens : end] = v
         self.tokens = end
-        return self.stored[0, :, :, :end], self.stored[1, :, :, :end]
+        return stored[0, :, :, :end], stored[1, :, :, :end]
 
-    def _grow(self, needed: int, k: Tensor) -> None:
+    def _grown(self, needed: int, k: Tensor) -> Tensor:
         batch, heads, _, head_dim = k.shape
         larger = k.new_empty(2, batch, heads, 2 * needed, head_dim)
         if self.stored is not None:
             larger[:, :, :, : self.tokens] = self.stored[:, :, :, : self.tokens]
-        self.stored = larger
+        return larger
 
 
 class FeedForward(nn.Module):

@@ -13,8 +13,10 @@ from torch import Tensor
 from ..checkpoints import strict
 from ..checkpoints.key_names import KeyMap, StateDict, layer_count
 from .config import FAMILIES, DecoderConfig
+from .config_json import ConfigJson, group, number
+from .config_json import size as size_in
 from .decoder import Decoder
-from .families import ConfigJson, explain_unknown, family_of
+from .families import explain_unknown, family_of
 
 RELEASED_HEAD_DIM = {"gemma": 256, "llama": 128}
 RELEASED_NORM_EPS = {"gemma": 1e-6, "llama": 1e-5}
@@ -96,7 +98,7 @@ def decoder_config(
     hidden_size = size("embed_tokens.weight", axis=1)
     q_rows = size("layers.0.self_attn.q_proj.weight")
     k_rows = size("layers.0.self_attn.k_proj.weight")
-    head_dim = _head_dim(config_json, q_rows)
+    head_dim = _head_dim(config_json, q_rows, source)
     head_dim = head_dim or _released_head_dim(family, hidden_size, k_rows, source)
     _check_head_dim(head_dim, q_rows, k_rows, source)
     return DecoderConfig(
@@ -108,15 +110,16 @@ def decoder_config(
         heads=q_rows // head_dim,
         kv_heads=k_rows // head_dim,
         head_dim=head_dim,
-        norm_eps=config_json.get("rms_norm_eps", RELEASED_NORM_EPS[family]),
-        rope_theta=_rope_theta(config_json),
+        norm_eps=number(config_json, "rms_norm_eps", 0, 1, source) or RELEASED_NORM_EPS[family],
+        rope_theta=_rope_theta(config_json, source),
         has_output_head=OUTPUT_HEAD in native,
     )
 
 
-def _head_dim(config_json: ConfigJson, q_rows: int) -> int | None:
-    heads = config_json.get("num_attention_heads")
-    return config_json.get("head_dim") or (q_rows // heads if heads else None)
+def _head_dim(config_json: ConfigJson, q_rows: int, source: str) -> int | None:
+    heads = size_in(config_json, "num_attention_heads", source)
+    head_dim = size_in(config_json, "head_dim", source)
+    return head_dim or (q_rows // heads if heads else None)
 
 
 def _released_head_dim(family: str, hidden_size: int, k_rows: int, source: str) -> int:
@@ -138,7 +141,10 @@ def _check_head_dim(head_dim: int, q_rows: int, k_rows: int, source: str) -> Non
         )
 
 
-def _rope_theta(config_json: ConfigJson) -> float:
+def _rope_theta(config_json: ConfigJson, source: str) -> float:
     """At the top level in older files; transformers 5 writes it into "rope_parameters"."""
-    parameters = config_json.get("rope_parameters") or {}
-    return config_json.get("rope_theta") or parameters.get("rope_theta", 1e4)
+    for settings in (config_json, group(config_json, "rope_parameters")):
+        theta = number(settings, "rope_theta", 1, 1e12, source)
+        if theta is not None:
+            return theta
+    return 1e4

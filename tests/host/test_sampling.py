@@ -12,25 +12,13 @@ import torch
 from torch.testing import assert_close
 from torchdiffeq import odeint
 
-from lumina_next.lumina.parameters import Parameter
-from lumina_next.lumina.schedules import SCHEDULES, Schedule
+from lumina_next.lumina.schedules import SCHEDULES
 from lumina_next.lumina.solvers import SOLVERS
 from lumina_next.lumina.solvers.plans import PRESETS
-from lumina_next.tests.support import jobs, tiny
+from lumina_next.tests.host.test_sampling_inputs import inputs_of
+from lumina_next.tests.support import tiny
+from lumina_next.tests.support.sampling_nodes import STEPS, custom, empty, node, sample
 from lumina_next.tests.support.tiny import GUIDANCE, NEGATIVE, POSITIVE, SDXL_SCALE, SEED
-
-STEPS = 4
-SAMPLING_NODES = ["LuminaNextSampler", "LuminaNextScheduler", "LuminaNextSolver"]
-
-
-def node(name, **inputs):
-    """What the node of that name puts out; without the tuple if that is one thing."""
-    import nodes
-
-    kind = nodes.NODE_CLASS_MAPPINGS[name]
-    out = getattr(kind(), kind.FUNCTION)(**inputs)
-    out = getattr(out, "args", out)
-    return out[0] if len(out) == 1 else out
 
 
 @pytest.fixture
@@ -42,35 +30,6 @@ def model(host):
         weight_dtype="default",
         latent_format="SDXL",
     )
-
-
-def custom(schedule, solver, steps=STEPS, parameters=(), **options):
-    """The value of the preset input for these settings, in the form in which nodes get it."""
-    return {
-        "preset": "Custom",
-        "steps": steps,
-        "schedule": {"schedule": schedule, **dict(parameters)},
-        "solver": {"solver": solver, **options},
-    }
-
-
-def sample(model, preset, latent=None, **changes):
-    """Both outputs of the sampler node: (latent, denoised)."""
-    inputs = {
-        "model": model,
-        "seed": SEED,
-        "preset": preset if isinstance(preset, dict) else {"preset": preset},
-        "cfg": GUIDANCE,
-        "positive": POSITIVE,
-        "negative": NEGATIVE,
-        "latent_image": latent or empty(),
-        "denoise": 1.0,
-    }
-    return node("LuminaNextSampler", **inputs | changes)
-
-
-def empty(batch=1, channels=4, height=8, width=6):
-    return {"samples": torch.zeros(batch, channels, height, width)}
 
 
 def picture(batch=1):
@@ -333,175 +292,4 @@ def test_missing_choice_in_a_preset_is_named(model):
         )
 
 
-# What the editor is told
-
-
-def schema(name):
-    import nodes
-
-    return nodes.NODE_CLASS_MAPPINGS[name].GET_SCHEMA()  # which checks it as well
-
-
-def unfolded(inputs):
-    """The inputs and, of every dynamic one, those of its options."""
-    for item in inputs:
-        yield item
-        for option in getattr(item, "options", None) or []:
-            yield from unfolded(getattr(option, "inputs", []))
-
-
-def inputs_of(name):
-    return list(unfolded(schema(name).inputs))
-
-
-@pytest.mark.parametrize("name", SAMPLING_NODES)
-def test_everything_has_a_tooltip(host, name):
-    described = schema(name)
-    assert described.description and described.search_aliases
-    assert described.display_name.startswith("Lumina-Next ")
-    assert described.category.startswith("model/sampling")
-    for item in [*inputs_of(name), *described.outputs]:
-        assert item.tooltip and item.tooltip.endswith("."), item
-
-
-@pytest.mark.parametrize("name", SAMPLING_NODES)
-def test_no_tooltip_is_too_long_to_read(host, name):
-    assert all(len(item.tooltip) < 500 for item in inputs_of(name))
-
-
-def numbers(name):
-    return [item for item in inputs_of(name) if hasattr(item, "min") and hasattr(item, "max")]
-
-
-@pytest.mark.parametrize("name", SAMPLING_NODES)
-def test_numbers_have_a_range_with_the_default_inside(host, name):
-    assert numbers(name)
-    for item in numbers(name):
-        assert item.min <= item.default <= item.max, item.id
-
-
-def test_editor_offers_no_parameter_that_the_schedule_refuses(host):
-    (choice,) = [item for item in inputs_of("LuminaNextScheduler") if item.id == "schedule"]
-    for option in choice.options:
-        for end in ("min", "max"):
-            SCHEDULES[option.key](3, **{item.id: getattr(item, end) for item in option.inputs})
-
-
-def test_added_schedule_is_offered_without_another_change(host, monkeypatch):
-    added = Schedule(
-        lambda done, power: (1 - done) ** power,
-        formula="t = 1 - (1 - u)^power",
-        use="more steps at the end.",
-        source="this test",
-        parameters={"power": Parameter(2.0, 1.0, 4.0, "How much shorter the last steps are.")},
-    )
-    monkeypatch.setitem(SCHEDULES, "power", added)
-    choices = [item for item in inputs_of("LuminaNextScheduler") if item.id == "schedule"]
-    choices += [item for item in inputs_of("LuminaNextSampler") if item.id == "schedule"]
-    assert len(choices) == 2
-    for choice in choices:
-        assert "power: more steps at the end." in choice.tooltip
-        (number,) = next(option.inputs for option in choice.options if option.key == "power")
-        assert (number.id, number.default, number.min, number.max) == ("power", 2.0, 1.0, 4.0)
-        assert number.tooltip == "How much shorter the last steps are."
-    given = {"schedule": "power", "power": 3.0}
-    assert node("LuminaNextScheduler", schedule=given, steps=2, denoise=1.0)[1] == 0.125
-
-
-# Over HTTP, as the editor and scripts send it
-
-
-@pytest.fixture(scope="module")
-def tiny_server(server):
-    """The server, with the tiny models: unlike an untrained one they draw no two runs alike."""
-    for kind in ("diffusion_models", "text_encoders"):
-        (server.models / kind).mkdir(parents=True, exist_ok=True)
-    tiny.write_models(server)
-    tiny.write_gemma(server)
-    return server
-
-
-def flat_graph(**sampler):
-    """From files to a saved latent, with our sampler in the place of KSampler."""
-    graph = tiny.graph()
-    links = graph["sampler"]["inputs"]
-    kept = {key: links[key] for key in ("model", "positive", "negative", "latent_image")}
-    graph["sampler"] = {
-        "class_type": "LuminaNextSampler",
-        "inputs": {**kept, "cfg": 4.0, "denoise": 1.0, "seed": next(_seeds), **sampler},
-    }
-    return graph
-
-
 _seeds = itertools.count(1)  # no run is answered from the cache of another
-
-
-FLAT = {
-    "preset": "Custom",
-    "preset.steps": 3,
-    "preset.schedule": "sigmoid",
-    "preset.schedule.mu": 0.5,
-    "preset.schedule.alpha": 5.0,
-    "preset.schedule.beta": 10.0,
-    "preset.solver": "dopri5",
-    "preset.solver.rtol": 0.01,
-    "preset.solver.atol": 0.01,
-    "preset.solver.max_steps": 50,
-}
-
-
-def test_preset_runs_over_http(tiny_server):
-    latent = jobs.saved_latent(tiny_server, jobs.run(tiny_server, flat_graph(preset="Fast")))
-    assert latent.shape == (2, 4, 15, 17) and bool(latent.isfinite().all())
-
-
-def test_custom_settings_over_http_reach_schedule_and_solver(tiny_server):
-    """Flat keys, as the editor sends them; the same run with scheduler and solver in nodes."""
-    graph = flat_graph(**FLAT)
-    found = jobs.saved_latent(tiny_server, jobs.run(tiny_server, graph))
-    inputs = graph["sampler"]["inputs"]
-    parts = {key.removeprefix("preset."): value for key, value in FLAT.items() if key != "preset"}
-    graph["scheduler"] = {
-        "class_type": "LuminaNextScheduler",
-        "inputs": {"denoise": 1.0, **{k: v for k, v in parts.items() if "solver" not in k}},
-    }
-    graph["solver"] = {
-        "class_type": "LuminaNextSolver",
-        "inputs": {k: v for k, v in parts.items() if "solver" in k},
-    }
-    links = ("model", "positive", "negative", "latent_image", "cfg")
-    graph["sampler"] = {
-        "class_type": "SamplerCustom",
-        "inputs": {
-            **{key: inputs[key] for key in links},
-            "add_noise": True,
-            "noise_seed": inputs["seed"],
-            "sampler": ["solver", 0],
-            "sigmas": ["scheduler", 0],
-        },
-    }
-    assert found.equal(jobs.saved_latent(tiny_server, jobs.run(tiny_server, graph)))
-
-
-@pytest.mark.parametrize(
-    "key, value", [("preset.schedule.mu", 2.0), ("preset.steps", 0), ("cfg", -1.0)]
-)
-def test_number_out_of_range_is_refused_before_the_run(tiny_server, key, value):
-    assert jobs.refusal(tiny_server, flat_graph(**FLAT | {key: value}))["sampler"] == key
-
-
-def test_setting_that_the_choice_needs_is_asked_for(tiny_server):
-    flat = {key: value for key, value in FLAT.items() if key != "preset.solver.rtol"}
-    assert jobs.refusal(tiny_server, flat_graph(**flat))["sampler"] == "rtol"
-
-
-def test_unknown_choice_is_answered_with_the_list(tiny_server):
-    message = jobs.error(tiny_server, flat_graph(preset="Slow"))
-    assert message.startswith("LuminaNextSampler: ")
-    assert '"preset" is missing or not in the list. It can be: Balanced, Fast' in message
-
-
-def test_dopri5_at_its_limit_says_so_to_the_user(tiny_server):
-    message = jobs.error(tiny_server, flat_graph(**FLAT | {"preset.solver.max_steps": 1}))
-    assert "dopri5 has taken 1 steps (7 model calls)" in message
-    assert "Raise max_steps" in message

@@ -1,21 +1,12 @@
 """The set-up of `make demo` and `make test`: half of one is noticed, and errors say enough."""
 
 import fcntl
-import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from lumina_next.tools import environment
-from lumina_next.tools.environment import ROOT
-
-SCRIPTS = [
-    ROOT / "Makefile",
-    ROOT / ".ci" / "run",
-    *sorted((ROOT / ".github").rglob("*.yml")),
-    *sorted(p for room in ("demo", "tools") for p in (ROOT / room).rglob("*.py")),
-]
 
 
 @pytest.fixture
@@ -161,18 +152,13 @@ def test_browser_driver_is_installed_again_when_its_version_changes(npm, tmp_pat
     environment.prepare_browser()
     environment.prepare_browser()
     assert len(npm) == 1
-    (tmp_path / "package.json").write_text('{"dependencies": {}}')
-    environment.prepare_browser()
-    assert len(npm) == 2
+    for changed in ('{"dependencies": {}}', "{}"):
+        (tmp_path / "package.json").write_text(changed)
+        environment.prepare_browser()
+    assert len(npm) == 3
 
 
 def test_machine_without_npm_is_told_what_is_skipped(npm, monkeypatch, capsys):
     monkeypatch.setattr(environment.shutil, "which", lambda name: None)
     environment.prepare_browser()
     assert not npm and "browser tests will be skipped" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_name_no_folder_of_one_machine(script):
-    found = re.search(r"(?<![\w.}])/(home|root|work|tmp|Users|opt|mnt)/\S*", script.read_text())
-    assert not found, found.group()

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from ....lumina.prompts.formats import HIDDEN_STATE, MAX_TOKENS, PromptFormat
-from ....lumina.text_encoders.families import ConfigJson
+from ....lumina.text_encoders.config_json import ConfigJson
 
 NAME = "transformers_model"  # of the encoder inside a CLIP
 # Ignored: code to run, which is never run, and dtype and implementation, which the host decides.

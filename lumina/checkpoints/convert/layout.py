@@ -185,4 +185,4 @@ def _converted(numbers: Tensor, dtype: torch.dtype, name: str, clamped: Counter[
                 f"{str(dtype).removeprefix('torch.')} ends at {largest:.3g}. Choose keep, or "
                 "bfloat16 in place of float16: it takes as much space."
             )
-    return memoryview(converted.view(torch.uint8).numpy())
+    return memoryview(converted.view(torch.uint8).numpy().data)

@@ -119,7 +119,7 @@ def _read_pickled(path: Path, names: Collection[str]) -> Pieces:
     tensors = read_file(path)  # opened again, so that only one shard is mapped at a time
     for name in names:
         for piece in _in_pieces(tensors[name].detach()):
-            yield name, memoryview(piece.view(torch.uint8).numpy())
+            yield name, memoryview(piece.view(torch.uint8).numpy().data)
 
 
 def _in_pieces(tensor: Tensor) -> Iterator[Tensor]:

@@ -22,7 +22,7 @@ def test_nodes_make_a_latent_from_a_prompt(host, folder, encoders):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("absent.safetensors", "not in models/diffusion_models, where there is: .*native"),
+        ("absent.safetensors", "not in models/diffusion_models, where there is: .*safetensors"),
         ("../text_encoders/gemma.safetensors", "not in models/diffusion_models"),
         ("cut.safetensors", "cut.safetensors is cut short"),
         ("lumina2.safetensors", "lumina2.safetensors is not .* but Lumina-Image 2.0"),
