@@ -162,7 +162,7 @@ class LayerKit:
 
     @classmethod
     def of(cls, fields: Mapping[str, object]) -> "LayerKit":
-        """A kit with these fields; the others default to torch. Raises TypeError for other names."""
+        """A kit with these fields; the others default to torch. Raises TypeError if unknown."""
         return cls(**fields)  # type: ignore[arg-type]  # the caller's to match, field by field
 
     def linear(self, inputs: int, outputs: int, bias: bool = True) -> nn.Module:
