@@ -1,4 +1,4 @@
-"""A text-encoder folder to one file on disk."""
+"""A node that packs a text encoder's folder into one file."""
 
 from comfy_api.latest import io
 
@@ -55,8 +55,8 @@ class PackTextEncoder(io.ComfyNode):
                     "overwrite",
                     default=False,
                     advanced=True,
-                    tooltip="Replaces a file of that name. Off: such a file is an error, unless "
-                    "it is the same already.",
+                    tooltip="Replaces a file of that name. Off: a different file of that name is "
+                    "an error.",
                 ),
             ],
             outputs=[
@@ -69,7 +69,7 @@ class PackTextEncoder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, folder: str | None = None) -> bool | str:
-        # None: comes over a link and is not known yet.
+        # None: the folder comes over a link and is not known yet.
         return (folder is not None and packing.explain_unpackable(folder)) or True
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Files to MODEL and CLIP. What is wrong with a file is said before anything runs."""
+"""Nodes that load files as MODEL and CLIP, and report a bad file before anything runs."""
 
 from comfy_api.latest import io
 
@@ -21,7 +21,7 @@ class ModelLoader(io.ComfyNode):
             category=CATEGORY,
             description="Loads a Lumina-Next text-to-image model (Next-DiT) as MODEL, for KSampler "
             "and every other sampler. Takes the released files, diffusers' files and folders, and "
-            "fp8 files. The format is recognized by itself.",
+            "fp8 files, and detects which it is.",
             search_aliases=[
                 "lumina",
                 "lumina next",
@@ -44,7 +44,7 @@ class ModelLoader(io.ComfyNode):
                     options=list(loading.WEIGHT_DTYPES),
                     default="default",
                     advanced=True,
-                    tooltip="How weights are kept in memory. default: as suits the file and the "
+                    tooltip="How weights are stored in memory. default: as suits the file and the "
                     "graphics card. fp8 halves the memory and loses a little detail; "
                     "fp8_e4m3fn_fast also computes in fp8, on cards that can.",
                 ),
@@ -54,7 +54,7 @@ class ModelLoader(io.ComfyNode):
                     default="SDXL",
                     advanced=True,
                     tooltip="Whose VAE the model was trained with. SDXL for the released "
-                    "Lumina-Next-SFT and -T2I; with the wrong one, colors and contrast are off.",
+                    "Lumina-Next-SFT and -T2I; a wrong choice gives wrong colors and contrast.",
                 ),
             ],
             outputs=[
@@ -89,8 +89,8 @@ class TextEncoderLoader(io.ComfyNode):
             category=CATEGORY,
             description="Loads Gemma-2B (the first Gemma), Lumina-Next's text encoder, as CLIP, "
             'for "CLIP Text Encode"; or LLaMA-2, T5 or another language model, for models trained '
-            "with it. Takes one file with the tokenizer inside or beside it, or a Hugging Face "
-            "folder. Which model it is, is recognized. Gemma reads up to 256 tokens of a prompt.",
+            "with it. Takes one file with the tokenizer inside or next to it, or a Hugging Face "
+            "folder, and detects which model it is. Gemma reads up to 256 tokens of a prompt.",
             search_aliases=[
                 "lumina",
                 "lumina next",
@@ -137,8 +137,8 @@ class TextEncoderLoader(io.ComfyNode):
 
 
 def _validate(kind: folders.ModelKind, name: str | None) -> bool | str:
-    # None: the name comes over a link and is not known yet. Checking a name ourselves turns the
-    # host's own check of it off, so `explain_unusable` also says when it is not in the list.
+    # None: the name comes over a link and is not known yet. A node that checks a name turns off the
+    # host's check against the list, so `explain_unusable` also reports a name that is not listed.
     if name is None:
         return True
     return validation.explain_unusable(kind, name) or True

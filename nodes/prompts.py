@@ -53,8 +53,8 @@ class TextEncode(io.ComfyNode):
                     "negative",
                     multiline=True,
                     dynamic_prompts=True,
-                    tooltip="What it should not show. Empty is how the model was trained, and a "
-                    "good start. Template and cleaning leave it as it is.",
+                    tooltip="What it should not show. Empty is what the model was trained with, "
+                    "and a good start. Template and cleaning do not change it.",
                 ),
                 _template_input(),
                 io.Combo.Input(
@@ -64,15 +64,15 @@ class TextEncode(io.ComfyNode):
                     advanced=True,
                     tooltip="Takes web addresses, HTML, file names, product codes and odd "
                     "punctuation out of the positive prompt and writes it in lower case, as "
-                    "diffusers does. Latin text: not where there are letters of another script.",
+                    "diffusers does. Latin text: only prompts without letters of another script.",
                 ),
                 io.Boolean.Input(
                     "batch",
                     default=False,
                     advanced=True,
-                    tooltip="On: every line of the positive prompt is a prompt of its own, the "
-                    "first for the first picture of a batch. Give the latent as many pictures. "
-                    "The negative prompt has one line for all, or as many.",
+                    tooltip="On: each line of the positive prompt is the prompt of one picture of "
+                    "a batch, in order. Give the latent as many pictures. The negative prompt "
+                    "has one line for all pictures, or one for each.",
                 ),
             ],
             outputs=[
@@ -112,9 +112,9 @@ def _template_input() -> io.DynamicCombo.Input:
     return io.DynamicCombo.Input(
         "template",
         options=[io.DynamicCombo.Option(name, inputs.get(name, [])) for name in TEMPLATE_NAMES],
-        tooltip="What stands around the positive prompt. none: nothing, as Lumina-Next was "
+        tooltip="A text around the positive prompt. none: nothing, as Lumina-Next was "
         "trained. superior, alignment: the system prompts of Lumina-Image 2.0, for models "
-        "fine-tuned with one. custom: your own.",
+        "fine-tuned with one. custom: your own text.",
         extra_dict={"advanced": True},  # DynamicCombo has no parameter for it
     )
 

@@ -1,7 +1,7 @@
-"""A ComfyUI with this pack in it, as a child process: for the demo and for the tests.
+"""Runs ComfyUI with this pack as a child process, for the demo and the tests.
 
-It runs from a base directory of the caller's, which holds models, inputs, outputs and a link to the
-pack; ComfyUI's own folder is only read. Only this pack is loaded, whatever else is installed.
+Models, inputs, outputs and a link to the pack are in a base directory of the caller's; ComfyUI's
+own folder is only read. No other pack is loaded, whatever is installed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Host:
 
     base: a directory of the caller's; models go to `base / "models"`, pictures to `output`
     (default `base / "output"`). source: the folder with ComfyUI's main.py. Entering raises
-    RuntimeError with the end of the log if ComfyUI dies, stays silent or refuses the pack.
+    RuntimeError with the end of the log if ComfyUI ends, does not answer or cannot load the pack.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Host:
         self.stop()
 
     def start(self) -> None:
-        """Lay out the base directory and start the process; it answers some seconds later."""
-        lay_out(self.base)
+        """Make the base directory and start the process, which answers some seconds later."""
+        make_base_directory(self.base)
         bypass_proxy()
         self.output.mkdir(parents=True, exist_ok=True)
         port = free_port()
@@ -106,8 +106,8 @@ class Host:
         if not self.get(f"/object_info/{A_NODE_OF_THE_PACK}"):
             raise self._failure("ComfyUI started without this pack's nodes.")
 
-    def _failure(self, what: str) -> RuntimeError:
-        return RuntimeError(f"{what} Its log ends:\n{self.log_tail(60)}")
+    def _failure(self, problem: str) -> RuntimeError:
+        return RuntimeError(f"{problem} Its log ends:\n{self.log_tail(60)}")
 
     def _answers(self) -> bool:
         try:
@@ -117,12 +117,12 @@ class Host:
         return True
 
     def get(self, path: str) -> dict[str, object]:
-        """The JSON object that the server has at `path`."""
+        """The JSON object that the server returns for `path`."""
         with urllib.request.urlopen(self.url + path, timeout=30) as response:
             return json.load(response)
 
     def stop(self) -> None:
-        """End the process, by force if it has not gone after ten seconds."""
+        """End the process, by force if it still runs after ten seconds."""
         if self._process is None:
             return
         self._process.terminate()
@@ -134,25 +134,25 @@ class Host:
         self._process = None
 
     def log_tail(self, lines: int = 30) -> str:
-        """The last lines of what the process has written, without the codes for colors."""
+        """The last lines of the process's output, without color codes."""
         text = re.sub(r"\x1b\[[0-9;]*m", "", self.log.read_text(errors="replace"))
         return "\n".join(text.splitlines()[-lines:])
 
     @property
     def process_id(self) -> int:
-        """The running server's. Raises RuntimeError outside the `with` block."""
+        """Id of the running server. Raises RuntimeError outside the `with` block."""
         if self._process is None:
             raise RuntimeError("ComfyUI is not running.")
         return self._process.pid
 
     @property
     def models(self) -> Path:
-        """Where model files go, by kind: `models / "diffusion_models"` and so on."""
+        """The folder of models; in it one folder for each kind, such as "diffusion_models"."""
         return self.base / "models"
 
 
-def lay_out(base: Path) -> None:
-    """Make the folders ComfyUI looks for in a base directory, with this pack among them."""
+def make_base_directory(base: Path) -> None:
+    """Make the folders of a base directory of ComfyUI, with a link to this pack."""
     for name in ("custom_nodes", "input", "models", "temp", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
     link = base / "custom_nodes" / PACK_NAME
@@ -161,10 +161,10 @@ def lay_out(base: Path) -> None:
 
 
 def bypass_proxy() -> None:
-    """Keep urllib from asking a proxy for this machine's own addresses."""
-    listed = os.environ.get("no_proxy", "")
-    if "127.0.0.1" not in listed:
-        os.environ["no_proxy"] = f"{listed},127.0.0.1".strip(",")
+    """Keep urllib from using a proxy for this machine's own address."""
+    no_proxy = os.environ.get("no_proxy", "")
+    if "127.0.0.1" not in no_proxy:
+        os.environ["no_proxy"] = f"{no_proxy},127.0.0.1".strip(",")
 
 
 def free_port() -> int:
@@ -174,7 +174,7 @@ def free_port() -> int:
 
 
 def has_accelerator() -> bool:
-    """Whether torch sees a GPU. ComfyUI must be told when it does not: it would end at once."""
-    import torch  # takes a second or two, so only when a host is started
+    """Whether torch has a GPU. Without one ComfyUI needs the argument --cpu, or it ends at once."""
+    import torch  # takes a second or two, so only to start ComfyUI
 
     return torch.accelerator.is_available()

@@ -119,41 +119,41 @@ FORMS = {"spiece_model": SentencePieceTokenizer, "tokenizer_json": JsonTokenizer
 FILES = {name: FORMS[key] for name, key in TOKENIZERS.items()}
 # For ComfyUI's own T5 files, which have no tokenizer inside.
 HOST_T5 = Path(comfy.text_encoders.t5.__file__).parent / "t5_tokenizer" / "tokenizer.json"
-HOST_T5_VOCABULARY = 32_128
+HOST_T5_VOCAB_SIZE = 32_128
 
 
 def open_tokenizer(
-    file: Path, weights: Mapping[str, Tensor], vocabulary: int, prompt_format: PromptFormat
+    file: Path, weights: Mapping[str, Tensor], vocab_size: int, prompt_format: PromptFormat
 ) -> Tokenizer:
     """The tokenizer among the `weights` of `file`, or in a file beside it, ready to use.
 
     Raises ValueError as `check_tokenizer` does.
     """
-    return _open(file, weights, vocabulary, prompt_format, must_run=True)
+    return _open(file, weights, vocab_size, prompt_format, must_run=True)
 
 
 def check_tokenizer(
-    file: Path, weights: Mapping[str, Tensor], vocabulary: int, prompt_format: PromptFormat
+    file: Path, weights: Mapping[str, Tensor], vocab_size: int, prompt_format: PromptFormat
 ) -> None:
     """Raise ValueError if a model has no tokenizer, or another model's.
 
     Another model's has other begin and end tokens than `prompt_format`, or more tokens than
-    `vocabulary`, the number of embeddings. The text says which file to put where. Of `weights`
+    `vocab_size`, the number of embeddings. The text says which file to put where. Of `weights`
     only a tokenizer's tensor needs its data.
     """
-    _open(file, weights, vocabulary, prompt_format, must_run=False)
+    _open(file, weights, vocab_size, prompt_format, must_run=False)
 
 
 def _open(
     file: Path,
     weights: Mapping[str, Tensor],
-    vocabulary: int,
+    vocab_size: int,
     prompt_format: PromptFormat,
     *,
     must_run: bool,
 ) -> Tokenizer:
     problems = []
-    for form, model, source in _tokenizers(file, weights, vocabulary, prompt_format):
+    for form, model, source in _tokenizers(file, weights, vocab_size, prompt_format):
         try:
             tokenizer = form(model)
             if must_run:
@@ -161,7 +161,7 @@ def _open(
         except Exception as error:  # both libraries raise bare exceptions for what they cannot read
             problems.append(f"{source} cannot be read as a tokenizer: {error}. Download it again.")
             continue
-        problem = _mismatch(tokenizer, vocabulary, prompt_format, file)
+        problem = _mismatch(tokenizer, vocab_size, prompt_format, file)
         if problem is None:
             return tokenizer
         problems.append(f"{source} {problem}")
@@ -169,7 +169,7 @@ def _open(
 
 
 def _mismatch(
-    tokenizer: Tokenizer, vocabulary: int, prompt_format: PromptFormat, file: Path
+    tokenizer: Tokenizer, vocab_size: int, prompt_format: PromptFormat, file: Path
 ) -> str | None:
     tokens, expected = (tokenizer.begin, tokenizer.end), (prompt_format.begin, prompt_format.end)
     if prompt_format.are_fixed and tokens != expected:
@@ -179,9 +179,9 @@ def _mismatch(
         )
     # Gemma-3's tokenizer has a picture token, for which the smallest model has no embedding.
     size = tokenizer.size if prompt_format.are_fixed else tokenizer.text_size
-    if size > vocabulary:
+    if size > vocab_size:
         return (
-            f"knows {size:,} tokens, but {file.name} has embeddings for {vocabulary:,}: "
+            f"knows {size:,} tokens, but {file.name} has embeddings for {vocab_size:,}: "
             "they belong to different models. Use the tokenizer that came with the weights."
         )
     return None
@@ -205,7 +205,7 @@ def _advice(file: Path, prompt_format: PromptFormat) -> str:
 
 
 def _tokenizers(
-    file: Path, weights: Mapping[str, Tensor], vocabulary: int, prompt_format: PromptFormat
+    file: Path, weights: Mapping[str, Tensor], vocab_size: int, prompt_format: PromptFormat
 ) -> Iterator[tuple[type[Tokenizer], bytes, str]]:
     """Class, bytes, and name in errors of each tokenizer that may be the model's, best first."""
     for key, form in FORMS.items():
@@ -214,7 +214,7 @@ def _tokenizers(
     for candidate, form in _candidates(file):
         if candidate.is_file():
             yield form, candidate.read_bytes(), candidate.name
-    is_t5 = prompt_format == PROMPT_FORMATS["t5"] and vocabulary == HOST_T5_VOCABULARY
+    is_t5 = prompt_format == PROMPT_FORMATS["t5"] and vocab_size == HOST_T5_VOCAB_SIZE
     if is_t5 and not _has_folder_of_its_own(file):
         yield JsonTokenizer, HOST_T5.read_bytes(), "ComfyUI's tokenizer for T5"
 

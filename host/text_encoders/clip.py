@@ -1,7 +1,7 @@
-"""Text encoders as ComfyUI's CLIP.
+"""Text encoders as the model of ComfyUI's CLIP: their networks inside the host's SDClipModel.
 
-"CLIP Text Encode" then gives the hidden state that the encoder's `PromptFormat` names and the mask
-of its tokens, with the host's prompt weights, embeddings, LoRA and memory management.
+"CLIP Text Encode" gives the hidden state that the encoder's `PromptFormat` names, and the tokens'
+mask. Prompt weights, embeddings, LoRA and memory management are the host's.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from .writing import WritesText
 
 
 class TextEncoder(WritesText, comfy.sd1_clip.SDClipModel):
-    """What SDClipModel adds: tokens and embeddings mixed, masks, prompt weights, layer choice.
+    """A network in SDClipModel, which does embeddings, masks, prompt weights and layer choice.
 
     network: built as network(sizes, dtype, device, operations) and called as `HostDecoder` is.
     """
@@ -49,10 +49,10 @@ class TextEncoder(WritesText, comfy.sd1_clip.SDClipModel):
         self.computes_on_cpu = management.is_device_cpu(device)
 
     def load_sd(self, sd: dict[str, Tensor]) -> tuple[list[str], list[str]]:
-        """Take the tensors of `sd`; returns the missing and the unexpected names."""
+        """Load the tensors of `sd`; returns the missing and the unexpected names."""
         if self.computes_on_cpu:
-            # They stay mapped from the file, in its types, and are cast at use. Copies would be
-            # a second set of them in memory.
+            # They stay memory-mapped, in the file's dtypes, and are cast at use: copies would
+            # double the memory.
             return self.transformer.load_state_dict(sd, strict=False, assign=True)
         return super().load_sd(sd)
 

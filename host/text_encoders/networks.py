@@ -1,7 +1,7 @@
-"""The text encoders' networks on ComfyUI's layers, in the form that its SDClipModel drives.
+"""The text encoders' networks on ComfyUI's layers, with the interface that SDClipModel calls.
 
-The decoder of `lumina.text_encoders` (Gemma-1, LLaMA-2), and the host's own T5. States are numbered
-as transformers' `hidden_states` in both.
+The decoder of `lumina.text_encoders` (Gemma-1, LLaMA-2), and the host's own T5. Hidden states are
+numbered as transformers' `hidden_states` in both.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ from ..model.ops import CastingRMSNorm, text_attention
 
 
 class HostDecoder(nn.Module):
-    """Gemma or LLaMA in the form that the host's SDClipModel drives.
+    """Gemma or LLaMA with the interface that the host's SDClipModel calls.
 
-    sizes: fields of a DecoderConfig, and whatever the host adds to them.
+    sizes: the fields of a DecoderConfig, and others that the host adds.
     """
 
     def __init__(
@@ -30,8 +30,8 @@ class HostDecoder(nn.Module):
         operations: type,
     ) -> None:
         super().__init__()
-        known = {item.name for item in dataclasses.fields(DecoderConfig)}
-        config = DecoderConfig(**{name: sizes[name] for name in known})
+        names = {item.name for item in dataclasses.fields(DecoderConfig)}
+        config = DecoderConfig(**{name: sizes[name] for name in names})
         self.model = Decoder(
             config,
             ops=operations,
@@ -40,7 +40,7 @@ class HostDecoder(nn.Module):
             dtype=dtype,
             device=device,
         )
-        # One state more than there are layers: the host asks for states by this number.
+        # The host counts hidden states by this number: one more than there are layers.
         self.num_layers = config.layers + 1
 
     def get_input_embeddings(self) -> nn.Module:
@@ -55,22 +55,22 @@ class HostDecoder(nn.Module):
         intermediate_output: int | list[int] | str | None = None,
         **kwargs: object,
     ) -> tuple[Tensor, Tensor]:
-        """(output, hidden state): the one state that was asked for, in both places.
+        """The hidden state (B, S, D) twice, for SDClipModel takes a pair (output, intermediate).
 
-        intermediate_output: a number as in transformers' `hidden_states`; None is the output.
-        A list of them, or "all", is stacked along a new second axis.
+        intermediate_output: the state's number as in transformers' `hidden_states`; None is the
+        output. The states of a list, or of "all", are stacked along a new second axis.
         """
 
         def states(numbers: list[int]) -> Sequence[Tensor]:
             return self.model.hidden_states(embeds, attention_mask, numbers)
 
-        return as_host_expects(intermediate_output, self.num_layers, states)
+        return as_pair(intermediate_output, self.num_layers, states)
 
 
 class HostT5(T5):
-    """T5's encoder in the form that the host's SDClipModel drives.
+    """T5's encoder with the interface that the host's SDClipModel calls.
 
-    sizes: fields of a `lumina.text_encoders.t5.T5Config`.
+    sizes: the fields of a `lumina.text_encoders.t5.T5Config`.
     """
 
     def __init__(
@@ -81,16 +81,16 @@ class HostT5(T5):
         operations: type,
     ) -> None:
         is_gated = sizes["is_gated"]
-        kind = {
+        variant = {
             "model_type": "t5",
             "is_gated_act": is_gated,
             "dense_act_fn": "gelu_pytorch_tanh" if is_gated else "relu",
         }
-        super().__init__({**sizes, **kind}, dtype, device, operations)
+        super().__init__({**sizes, **variant}, dtype, device, operations)
         for module in self.modules():
             if isinstance(module, T5LayerNorm):
-                module.float()  # 8 bits would lose much of it, and it is next to nothing in size
-        # One state more than there are layers: the host asks for states by this number.
+                module.float()  # 8 bits would lose much of it, and it is tiny
+        # The host counts hidden states by this number: one more than there are layers.
         self.num_layers += 1
 
     def forward(
@@ -102,13 +102,12 @@ class HostT5(T5):
         intermediate_output: int | list[int] | str | None = None,
         **kwargs: object,
     ) -> tuple[Tensor, Tensor]:
-        """(output, hidden state): as `HostDecoder.forward`."""
+        """As `HostDecoder.forward`."""
 
         def states(numbers: list[int]) -> list[Tensor]:
-            places = (number % self.num_layers for number in numbers)
-            return [self._state(place, embeds, attention_mask) for place in places]
+            return [self._state(n % self.num_layers, embeds, attention_mask) for n in numbers]
 
-        return as_host_expects(intermediate_output, self.num_layers, states)
+        return as_pair(intermediate_output, self.num_layers, states)
 
     def _state(self, number: int, embeds: Tensor, attention_mask: Tensor | None) -> Tensor:
         if number == 0:
@@ -117,23 +116,26 @@ class HostT5(T5):
         output, state = super().forward(
             None,
             attention_mask,
-            embeds=embeds.clone(),  # the host adds to it in place
+            embeds=embeds.clone(),  # T5 adds to them in place
             intermediate_output=None if is_output else number - 1,
             final_layer_norm_intermediate=False,
         )
         return output if is_output else state
 
 
-def as_host_expects(
-    wanted: int | list[int] | str | None,
+def as_pair(
+    numbers: int | list[int] | str | None,
     count: int,
     states: Callable[[list[int]], Sequence[Tensor]],
 ) -> tuple[Tensor, Tensor]:
-    """What a network of `count` hidden states returns to SDClipModel, as `HostDecoder.forward`."""
-    if wanted == "all":
-        wanted = list(range(count))
-    if isinstance(wanted, list):
-        out = torch.stack(tuple(states(wanted)), dim=1)
+    """The return value of `HostDecoder.forward`, for a network of `count` hidden states.
+
+    numbers: its `intermediate_output`. states: computes the hidden states of these numbers.
+    """
+    if numbers == "all":
+        numbers = list(range(count))
+    if isinstance(numbers, list):
+        out = torch.stack(tuple(states(numbers)), dim=1)
     else:
-        (out,) = states([-1 if wanted is None else wanted])
+        (out,) = states([-1 if numbers is None else numbers])
     return out, out

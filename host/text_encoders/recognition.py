@@ -1,7 +1,7 @@
-"""From a text encoder's weights to all that makes a CLIP of them, its tokenizer apart.
+"""Recognizes a text encoder by its weights: network, sizes, renamed weights and prompt format.
 
-Each family has a reader; what none of them knows is refused in words. A reader works on tensors
-without data as well, so that a file can be refused by its header.
+Each family of models has a reader; any other model is an error. Readers also work on tensors
+without data, so that a file's header is enough to check it.
 """
 
 import dataclasses
@@ -25,30 +25,30 @@ from .transformers.network import HostTransformers
 
 @dataclass(frozen=True)
 class Encoder:
-    """A text encoder that is not built yet.
+    """A recognized text encoder that is not built yet.
 
-    network, built as network(sizes, dtype, device, operations), holds `weights` under their names.
-    vocabulary: how many tokens it has embeddings for. width: features of one. prompt_format_of: the
-    format by what the model's tokenizer tells; None where `prompt_format` stands.
+    network: built as network(sizes, dtype, device, operations); `weights` have its names.
+    vocab_size: number of embeddings. width: features of an embedding. prompt_format_of: the prompt
+    format as the model's tokenizer gives it; None if `prompt_format` holds for any tokenizer.
     """
 
     network: type[nn.Module]
     sizes: Mapping[str, object]
     weights: dict[str, Tensor]
-    vocabulary: int
+    vocab_size: int
     width: int
     prompt_format: PromptFormat
     prompt_format_of: Callable[[Tokenizer], PromptFormat] | None = None
 
     def prompt_format_with(self, tokenizer: Tokenizer) -> PromptFormat:
-        """How a prompt is read, once the model's tokenizer is open."""
+        """The prompt format with the model's tokenizer."""
         if self.prompt_format_of is None:
             return self.prompt_format
         return self.prompt_format_of(tokenizer)
 
 
 def recognize(weights: Mapping[str, Tensor], config_json: ConfigJson, *, source: str) -> Encoder:
-    """What the weights of a file or folder are; config_json: its own, or nothing.
+    """The text encoder of a file's or folder's weights. config_json: its config.json, or {}.
 
     Raises ValueError that names `source` and what is missing, unknown or does not fit.
     """
@@ -69,7 +69,7 @@ def _decoder(
         network=HostDecoder,
         sizes=dataclasses.asdict(config),
         weights={f"model.{key}": tensor for key, tensor in native.items()},
-        vocabulary=config.vocab_size,
+        vocab_size=config.vocab_size,
         width=config.hidden_size,
         prompt_format=prompt_format,
     )
@@ -82,14 +82,14 @@ def _t5(weights: Mapping[str, Tensor], config_json: ConfigJson, *, source: str) 
         network=HostT5,
         sizes=dataclasses.asdict(config),
         weights=native,
-        vocabulary=config.vocab_size,
+        vocab_size=config.vocab_size,
         width=config.d_model,
         prompt_format=PROMPT_FORMATS["t5"],
     )
 
 
 def _other(weights: Mapping[str, Tensor], config_json: ConfigJson, *, source: str) -> Encoder:
-    """A model that only transformers knows, and only by its config.json."""
+    """Any other model that transformers has built in. It needs a config.json."""
     if "model_type" not in config_json:
         raise ValueError(families.explain_unknown(weights, config_json, source))
     config = transformers_config.read_config(config_json, source=f"config.json of {source}")
@@ -99,7 +99,7 @@ def _other(weights: Mapping[str, Tensor], config_json: ConfigJson, *, source: st
         network=HostTransformers,
         sizes=config_json,
         weights={f"model.{key}": tensor for key, tensor in native.items()},
-        vocabulary=text.vocabulary,
+        vocab_size=text.vocab_size,
         width=text.width,
         prompt_format=transformers_config.prompt_format(config, None),
         prompt_format_of=lambda tokenizer: transformers_config.prompt_format(
@@ -108,7 +108,7 @@ def _other(weights: Mapping[str, Tensor], config_json: ConfigJson, *, source: st
     )
 
 
-# By what `family_of` says.
+# By the result of `family_of`.
 READERS: dict[str | None, Callable[..., Encoder]] = {
     "gemma": partial(_decoder, prompt_format=PROMPT_FORMATS["gemma"]),
     "llama": partial(_decoder, prompt_format=PROMPT_FORMATS["llama"]),

@@ -41,7 +41,7 @@ def explain_unreadable(path: str | Path) -> str | None:
 
 
 def _foreign_content(head: bytes, size: int) -> str | None:
-    """What was downloaded in place of a model, by the file's first bytes; None if nothing known."""
+    """What was downloaded instead of a model, by the file's first bytes; None if not recognized."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "is empty (0 bytes). Download it again; the disk may have been full."

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .key_names import StateDict, is_same
 
-# How fairscale's model parallelism splits weights between ranks. Every rank has all others whole.
+# How fairscale's model parallelism splits weights between ranks. Every rank has the other weights.
 _SPLIT_FIRST_AXIS = re.compile(
     r"(^|\.)(w[qkv]|w[kv]_y|w[13]|x_embedder|t_embedder\.mlp\.0|cap_embedder\.1"
     r"|adaLN_modulation\.1|final_layer\.linear)\.(weight|bias)$|\.attention\.gate$"

@@ -21,7 +21,7 @@ TIME_FREQUENCIES = 128
 
 
 class Operations(Protocol):
-    """Where layers come from: torch.nn, or a host's classes of the same names."""
+    """The classes of layers: torch.nn, or a host's classes of the same names."""
 
     @property
     def Linear(self) -> type[nn.Module]: ...
@@ -162,7 +162,7 @@ class LayerKit:
 
     @classmethod
     def of(cls, fields: Mapping[str, object]) -> "LayerKit":
-        """The kit of these fields, the rest being torch's. Raises TypeError for another name."""
+        """A kit with these fields; the others default to torch. Raises TypeError if unknown."""
         return cls(**fields)  # type: ignore[arg-type]  # the caller's to match, field by field
 
     def linear(self, inputs: int, outputs: int, bias: bool = True) -> nn.Module:

@@ -1,4 +1,4 @@
-"""config.json as Hugging Face writes it beside a model: its numbers, checked before use."""
+"""Reads numbers and groups of settings from a parsed config.json, and checks them."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ LARGEST_SIZE = 2**20  # of heads, features and the like; no model comes near
 
 
 def number(config_json: ConfigJson, key: str, low: float, high: float, source: str) -> float | None:
-    """The number at `key`; None where there is none. Raises ValueError for anything else."""
+    """The number at `key`, None if absent. Raises ValueError unless it is from `low` to `high`."""
     value = config_json.get(key)
     if value is None:
         return None
@@ -20,7 +20,7 @@ def number(config_json: ConfigJson, key: str, low: float, high: float, source: s
 
 
 def size(config_json: ConfigJson, key: str, source: str) -> int | None:
-    """The whole number at `key`, such as how many heads there are; as `number`."""
+    """The positive integer at `key`, None if absent. Raises ValueError for any other value."""
     value = number(config_json, key, 1, LARGEST_SIZE, source)
     if value is not None and value % 1:
         raise ValueError(
@@ -31,6 +31,6 @@ def size(config_json: ConfigJson, key: str, source: str) -> int | None:
 
 
 def group(config_json: ConfigJson, key: str) -> ConfigJson:
-    """The settings under `key`; empty where there are none."""
+    """The object at `key`; empty if absent."""
     value = config_json.get(key)
     return value if isinstance(value, Mapping) else {}

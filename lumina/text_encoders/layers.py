@@ -105,7 +105,7 @@ def causal_mask(x: Tensor, attention_mask: Tensor | None, past: int = 0) -> Tens
 
     (B or 1, 1, S, past + S) in the dtype of x (B, S, D), which follows `past` tokens;
     attention_mask (B, past + S) covers both. Masked positions have a large finite number, not
-    -inf: left padding masks whole rows, of which a plain softmax would make NaN and spread it
+    -inf: left padding masks complete rows, for which a plain softmax gives NaN, which would spread
     through v.
     """
     tokens = x.shape[1]

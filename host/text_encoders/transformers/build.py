@@ -1,4 +1,4 @@
-"""Any text model that transformers has built in, as a network without memory for its weights.
+"""Builds any text model that transformers has built in, without memory for its weights.
 
 Only transformers' public interface is used, and no code that comes with a model is ever run.
 """
@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from .config import _in_short
+from .config import shortened
 from .weights import TextModel
 
 
@@ -43,49 +43,50 @@ class _WithoutMemory(TorchFunctionMode):
 
 
 def build(config: PretrainedConfig, *, source: str = "config.json") -> TextModel:
-    """The network of a config from `read_config`.
+    """The text model of a config from `read_config`, without weights.
 
-    Raises ValueError if it reads no text, or cannot be run from embeddings, or keeps weights
-    where the host does not look for them.
+    Raises ValueError if it does not read text, cannot run from embeddings, or keeps weights outside
+    of layers, where the host cannot move them.
     """
     try:
         with _WithoutMemory():
-            # "eager" is the one kind of attention that every model has, and exact in each.
-            whole = AutoModel.from_config(
+            # "eager" is the only attention that every model has, and it is exact in each.
+            model = AutoModel.from_config(
                 config, trust_remote_code=False, attn_implementation="eager"
             )
-        network = whole.get_encoder() if config.is_encoder_decoder else whole
+        network = model.get_encoder() if config.is_encoder_decoder else model
     except Exception as error:  # each model checks its own sizes, by errors of all kinds
         raise ValueError(
             f'transformers {transformers.__version__} cannot build the "{config.model_type}" model '
-            f"of {source}: {_in_short(error)}"
+            f"of {source}: {shortened(error)}"
         ) from error
     if getattr(network, "pooler", None) is not None:
-        network.pooler = None  # comes after the last state, and not in every file
+        network.pooler = None  # it follows the last hidden state, and not every file has it
     _check_reads_text(network, source)
     _check_layers(network, source)
-    place = next(name for name, module in whole.named_modules() if module is network)
-    place = place and place + "."
-    return TextModel(network.eval().requires_grad_(False), place, _shared(whole, place))
+    prefix = next(name for name, module in model.named_modules() if module is network)
+    prefix = prefix and prefix + "."
+    return TextModel(network.eval().requires_grad_(False), prefix, _tied_names(model, prefix))
 
 
 def _check_reads_text(network: PreTrainedModel, source: str) -> None:
-    kind, takes = network.config.model_type, inspect.signature(network.forward).parameters
+    model_type = network.config.model_type
+    parameters = inspect.signature(network.forward).parameters
     try:
         embedding = network.get_input_embeddings()
     except NotImplementedError:
         embedding = None
-    if not isinstance(embedding, nn.Embedding) or "attention_mask" not in takes:
-        raise ValueError(f'{source} is of a "{kind}" model, which does not read text.')
-    if "inputs_embeds" not in takes or "per_layer_inputs" in takes:
+    if not isinstance(embedding, nn.Embedding) or "attention_mask" not in parameters:
+        raise ValueError(f'{source} is of a "{model_type}" model, which does not read text.')
+    if "inputs_embeds" not in parameters or "per_layer_inputs" in parameters:
         raise ValueError(
-            f'{source} is of a "{kind}" model, which needs the tokens themselves and not only '
-            "their embeddings, as ComfyUI hands them over. It cannot be used here."
+            f'{source} is of a "{model_type}" model, which needs the tokens themselves and not '
+            "only their embeddings, as ComfyUI hands them over. It cannot be used here."
         )
 
 
 def _check_layers(network: PreTrainedModel, source: str) -> None:
-    """Raise ValueError for a model with data that the host would leave on the wrong device."""
+    """Raise ValueError for a model with tensors that the host would not move."""
     movable = {
         f"{name}.{key}" for name, layer in weighted_layers(network) for key in layer.state_dict()
     }
@@ -100,20 +101,21 @@ def _check_layers(network: PreTrainedModel, source: str) -> None:
 
 
 def weighted_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Name and module of each layer as the host moves them: a weight, perhaps a bias, no parts."""
+    """Name and module of each layer that the host can move: weight, perhaps bias, no children."""
     for name, module in network.named_modules():
-        own = {key for key, _ in module.named_parameters(recurse=False)}
-        if own in ({"weight"}, {"weight", "bias"}) and not any(module.children()):
+        parameters = {key for key, _ in module.named_parameters(recurse=False)}
+        if parameters in ({"weight"}, {"weight", "bias"}) and not any(module.children()):
             yield name, module
 
 
-def _shared(whole: nn.Module, place: str) -> dict[str, tuple[str, ...]]:
-    names: dict[int, list[str]] = {}
-    for name, weight in whole.named_parameters(remove_duplicate=False):
-        names.setdefault(id(weight), []).append(name)
+def _tied_names(model: nn.Module, prefix: str) -> dict[str, tuple[str, ...]]:
+    """The names in `model` that share a weight with one of its text model, by its name there."""
+    names_of: dict[int, list[str]] = {}
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        names_of.setdefault(id(weight), []).append(name)
     return {
-        name.removeprefix(place): tuple(other for other in known if other != name)
-        for known in names.values()
-        for name in known
-        if name.startswith(place) and len(known) > 1
+        name.removeprefix(prefix): tuple(other for other in names if other != name)
+        for names in names_of.values()
+        for name in names
+        if name.startswith(prefix) and len(names) > 1
     }

@@ -1,4 +1,4 @@
-"""What the config.json of any text model says, as transformers reads it."""
+"""Reads any text model's config.json with transformers, and derives its prompt format."""
 
 import inspect
 import textwrap
@@ -16,30 +16,30 @@ from ....lumina.prompts.formats import HIDDEN_STATE, MAX_TOKENS, PromptFormat
 from ....lumina.text_encoders.config_json import ConfigJson
 
 NAME = "transformers_model"  # of the encoder inside a CLIP
-# Not about the network: whose code to run, and how to store and compute, which the host decides.
-_NOT_SIZES = {"auto_map", "dtype", "torch_dtype", "attn_implementation", "_attn_implementation"}
-_NOT_SIZES |= {"experts_implementation", "_experts_implementation"}
+# Ignored: code to run, which is never run, and dtype and implementation, which the host decides.
+_IGNORED = {"auto_map", "dtype", "torch_dtype", "attn_implementation", "_attn_implementation"}
+_IGNORED |= {"experts_implementation", "_experts_implementation"}
 
 
 def read_config(config_json: ConfigJson, *, source: str = "config.json") -> PretrainedConfig:
-    """The text part of a parsed config.json; of an encoder-decoder all of it.
+    """The config of the text model in a parsed config.json; of an encoder-decoder, all of it.
 
-    Raises ValueError for a model that the installed transformers does not have built in, or that
-    it would read wrongly.
+    Raises ValueError for a model that the installed transformers does not have built in, or whose
+    config it would misread.
     """
     _check_built_in(config_json, source)
-    kind = config_json["model_type"]
+    model_type = config_json["model_type"]
     try:
-        config = AutoConfig.for_model(**_sizes(config_json))
+        config = AutoConfig.for_model(**_without_ignored(config_json))
         config = config if config.is_encoder_decoder else config.get_text_config()
     except Exception as error:  # each model checks its own sizes, by errors of all kinds
         raise ValueError(
-            f'{source} cannot be read as that of a "{kind}" model by transformers '
-            f"{transformers.__version__}: {_in_short(error)}"
+            f'{source} cannot be read as that of a "{model_type}" model by transformers '
+            f"{transformers.__version__}: {shortened(error)}"
         ) from error
-    known = inspect.signature(type(config)).parameters
-    is_older = "rope_theta" in known and "rope_parameters" not in known
-    if is_older and any("rope_parameters" in part for part in _parts(config_json)):
+    parameters = inspect.signature(type(config)).parameters
+    is_older = "rope_theta" in parameters and "rope_parameters" not in parameters
+    if is_older and any("rope_parameters" in nested for nested in _nested(config_json)):
         raise ValueError(
             f"{source} was written by a newer transformers: {transformers.__version__}, which is "
             'installed, does not know its "rope_parameters" and would give wrong features. '
@@ -50,77 +50,79 @@ def read_config(config_json: ConfigJson, *, source: str = "config.json") -> Pret
 
 
 def _check_built_in(config_json: ConfigJson, source: str) -> None:
-    kind = config_json.get("model_type")
-    if not isinstance(kind, str):
+    model_type = config_json.get("model_type")
+    if not isinstance(model_type, str):
         raise ValueError(
             f'{source} does not say which model it is of: it has no "model_type". Use the '
             "config.json that came with the weights."
         )
-    if kind not in CONFIG_MAPPING and "auto_map" in config_json:
+    if model_type not in CONFIG_MAPPING and "auto_map" in config_json:
         raise ValueError(
-            f'{source} is of a "{kind}" model, which runs Python code from its own folder '
+            f'{source} is of a "{model_type}" model, which runs Python code from its own folder '
             '("auto_map"). Such code is never run here. Use a model that transformers has built '
             "in, or a conversion of this one to such a model."
         )
-    if kind not in CONFIG_MAPPING:
+    if model_type not in CONFIG_MAPPING:
         raise ValueError(
-            f'{source} is of a "{kind}" model, which transformers {transformers.__version__} does '
-            "not have. If the model is newer than that, update it: pip install -U transformers."
+            f'{source} is of a "{model_type}" model, which transformers {transformers.__version__} '
+            "does not have. If the model is newer than that, update it: "
+            "pip install -U transformers."
         )
-    quantized = config_json.get("quantization_config")
-    if isinstance(quantized, Mapping):
+    quantization = config_json.get("quantization_config")
+    if isinstance(quantization, Mapping):
         raise ValueError(
-            f'{source} is of a model quantized by "{quantized.get("quant_method")}", which ComfyUI '
-            "does not read. Use the full weights, or a file quantized for ComfyUI."
+            f'{source} is of a model quantized by "{quantization.get("quant_method")}", '
+            "which ComfyUI does not read. Use the full weights, or a file quantized for ComfyUI."
         )
 
 
-def _sizes(config_json: ConfigJson) -> dict[str, object]:
+def _without_ignored(config_json: ConfigJson) -> dict[str, object]:
     return {
-        key: _sizes(value) if isinstance(value, Mapping) else value
+        key: _without_ignored(value) if isinstance(value, Mapping) else value
         for key, value in config_json.items()
-        if key not in _NOT_SIZES
+        if key not in _IGNORED
     }
 
 
-def _parts(config_json: ConfigJson) -> Iterator[ConfigJson]:
+def _nested(config_json: ConfigJson) -> Iterator[ConfigJson]:
+    """A config and all configs inside it."""
     yield config_json
     for value in config_json.values():
         if isinstance(value, Mapping):
-            yield from _parts(value)
+            yield from _nested(value)
 
 
-def _in_short(error: Exception) -> str:
-    # Some go on to list all models that there are.
+def shortened(error: Exception) -> str:
+    """The text of an error of transformers; some of them list every model that there is."""
     return textwrap.shorten(str(error), 300) or type(error).__name__
 
 
 def prompt_format(
     config: PretrainedConfig, with_special_tokens: Callable[[str], list[int]] | None
 ) -> PromptFormat:
-    """How the model's own tokenizer reads a prompt, and which hidden state its features are.
+    """The prompt format: special tokens as the model's own tokenizer adds them, and hidden state.
 
-    with_special_tokens: as a `Tokenizer` of `prompts.vocabulary` has it. None if it cannot tell,
-    as a bare vocabulary: then a language model gets its begin token, an encoder its end token.
+    with_special_tokens: that of a `Tokenizer` in `prompts.vocabulary`. Where it is None, as in a
+    SentencePiece model, a language model gets its begin token and an encoder its end token.
     """
     is_encoder = config.is_encoder_decoder or type(config) in MODEL_FOR_MASKED_LM_MAPPING
-    own_pad, own_begin, *ends = _special_tokens(config)
+    config_pad, config_begin, *ends = _special_tokens(config)
     if with_special_tokens is None:
-        begin = None if is_encoder else own_begin
+        begin = None if is_encoder else config_begin
         end = next(iter(ends), None) if is_encoder else None
     else:
-        begin, end = _around(with_special_tokens)
-    # Hidden from the model wherever it stands, so a token that no text has, nor a chat's template:
-    # Qwen's config says none, but its begin token, which is not put before a text, is for this.
-    unread = [own_pad, own_begin, *ends, config.vocab_size - 1, 0]
+        begin, end = _begin_and_end(with_special_tokens)
+    # The host masks this token everywhere, so no text or chat template may have it. Qwen's config
+    # has no pad token; its begin token, which is not put before a text, takes that role.
+    pads = [config_pad, config_begin, *ends, config.vocab_size - 1, 0]
     return PromptFormat(
         name=NAME,
         begin=begin,
         end=end if end is not None else next(iter(ends), None),
-        pad=next(token for token in unread if token is not None and token != begin),
+        pad=next(token for token in pads if token is not None and token != begin),
         adds_end=end is not None,
         limit=MAX_TOKENS,
-        # Encoders are trained for their output.
+        # An encoder is trained to be read at its output.
         hidden_state=-1 if is_encoder else HIDDEN_STATE,
         published_as="the same model",
         tokenizer_file="tokenizer.json",
@@ -129,16 +131,18 @@ def prompt_format(
 
 
 def _special_tokens(config: PretrainedConfig) -> list[int | None]:
-    """Tokens to pad with and to begin a text, None for none, then all those that end one."""
+    """The pad and the begin token in a config, each None if it has none, then all end tokens."""
     pad, begin, end = (getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos"))
-    known = range(config.vocab_size)
-    ends = [token for token in (end if isinstance(end, list) else [end]) if token in known]
-    return [*(token if token in known else None for token in (pad, begin)), *ends]
+    vocabulary = range(config.vocab_size)
+    ends = [token for token in (end if isinstance(end, list) else [end]) if token in vocabulary]
+    return [*(token if token in vocabulary else None for token in (pad, begin)), *ends]
 
 
-def _around(with_special_tokens: Callable[[str], list[int]]) -> tuple[int | None, int | None]:
-    """The tokens before and after any text, None for none."""
-    nothing, letter = with_special_tokens(""), with_special_tokens("a")
-    begin = nothing[0] if nothing and letter[0] == nothing[0] else None
-    rest = nothing if begin is None else nothing[1:]
-    return begin, rest[-1] if rest and letter[-1] == rest[-1] else None
+def _begin_and_end(
+    with_special_tokens: Callable[[str], list[int]],
+) -> tuple[int | None, int | None]:
+    """The token before any text and the one after it, each None if there is none."""
+    empty, letter = with_special_tokens(""), with_special_tokens("a")
+    begin = empty[0] if empty and letter[0] == empty[0] else None
+    after_begin = empty if begin is None else empty[1:]
+    return begin, after_begin[-1] if after_begin and letter[-1] == after_begin[-1] else None

@@ -1,6 +1,6 @@
-"""Any text model that transformers has built in as ComfyUI's CLIP.
+"""Any text model that transformers has built in, as a network of ComfyUI's CLIP.
 
-transformers computes, the host's layers hold the weights: under the checkpoint's names, so that
+transformers computes; the host's layers hold the weights, under the checkpoint's names, so that
 the host streams, casts and patches them as those of its own text encoders.
 """
 
@@ -11,16 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..networks import as_host_expects
+from ..networks import as_pair
 from .build import build, weighted_layers
 from .config import ConfigJson, read_config
 
 
 class HostTransformers(nn.Module):
-    """A text model of transformers in the form that the host's SDClipModel drives.
+    """A text model of transformers with the interface that the host's SDClipModel calls.
 
-    config_json: parsed. dtype: of matrices. Vectors, such as those of norms, are small and kept in
-    float32.
+    dtype: of matrices. Vectors, such as those of norms, are small and stay in float32.
     """
 
     def __init__(
@@ -35,16 +34,16 @@ class HostTransformers(nn.Module):
         embedding = network.get_input_embeddings()
         self.model = nn.Module()
         for name, layer in list(weighted_layers(network)):
-            held = _held_by_host(layer, layer is embedding, operations, dtype, device)
-            _place(self.model, name, held)
-            # The layer itself stays in the network, in float32 as it was built: T5 rounds its
-            # activations to the dtype it finds there, which must not be that of the storage.
-            layer.forward = held.__call__
+            host_layer = _host_layer(layer, layer is embedding, operations, dtype, device)
+            _add_submodule(self.model, name, host_layer)
+            # The layer stays in the network, with the float32 weight that it was built with: T5
+            # casts activations to that weight's dtype, which must not be the dtype of storage.
+            layer.forward = host_layer.__call__
             if layer is embedding:
                 self._embedding_name = name
         # In a tuple, or the host would find the layers twice.
         self._network = (network,)
-        # One state more than there are layers: the host asks for states by this number.
+        # The host counts hidden states by this number: one more than there are layers.
         self.num_layers = network.config.num_hidden_layers + 1
 
     def get_input_embeddings(self) -> nn.Module:
@@ -59,91 +58,92 @@ class HostTransformers(nn.Module):
         intermediate_output: int | list[int] | str | None = None,
         **kwargs: object,
     ) -> tuple[Tensor, Tensor]:
-        """(output, hidden state): as `HostDecoder.forward`."""
+        """As `HostDecoder.forward`."""
 
         def states(numbers: list[int]) -> list[Tensor]:
             (network,) = self._network
-            _move_tables(network, embeds.device)
-            found = network(
+            _move_buffers(network, embeds.device)
+            hidden_states = network(
                 inputs_embeds=embeds, attention_mask=attention_mask, output_hidden_states=True
             ).hidden_states
-            return [found[number] for number in numbers]
+            return [hidden_states[number] for number in numbers]
 
-        return as_host_expects(intermediate_output, self.num_layers, states)
+        return as_pair(intermediate_output, self.num_layers, states)
 
 
-def _move_tables(network: nn.Module, device: torch.device) -> None:
-    """Move what a network computed for itself, such as rotary frequencies, to the device."""
+def _move_buffers(network: nn.Module, device: torch.device) -> None:
+    """Move the tensors that a network computes when it is built, such as rotary frequencies."""
     for module in network.modules():
-        for name, table in module.named_buffers(recurse=False):
-            if table.device != device:
-                setattr(module, name, table.to(device))
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.device != device:
+                setattr(module, name, buffer.to(device))
 
 
-def _place(tree: nn.Module, name: str, layer: nn.Module) -> None:
-    *path, last = name.split(".")
-    for part in path:
-        if not hasattr(tree, part):
-            tree.add_module(part, nn.Module())
-        tree = getattr(tree, part)
-    tree.add_module(last, layer)
+def _add_submodule(module: nn.Module, name: str, layer: nn.Module) -> None:
+    """Add `layer` under a dotted name, with the modules on the way to it."""
+    *parents, last = name.split(".")
+    for parent in parents:
+        if not hasattr(module, parent):
+            module.add_module(parent, nn.Module())
+        module = getattr(module, parent)
+    module.add_module(last, layer)
 
 
-def _held_by_host(
+def _host_layer(
     layer: nn.Module,
     is_input: bool,
     operations: type,
     dtype: torch.dtype | None,
     device: torch.device | None,
 ) -> nn.Module:
-    """What computes as `layer` does, with a weight that the host may keep, cast and patch."""
-    where = {"device": device, "dtype": dtype}
+    """A layer that computes as `layer` does, whose weight the host may move, cast and patch."""
+    factory = {"device": device, "dtype": dtype}
     if type(layer) is nn.Linear:
         has_bias = layer.bias is not None
-        held = operations.Linear(layer.in_features, layer.out_features, bias=has_bias, **where)
-        return _with_wide_bias(held)
+        linear = operations.Linear(layer.in_features, layer.out_features, bias=has_bias, **factory)
+        return _with_float32_bias(linear)
     if is_input or type(layer) is nn.Embedding:
-        held = operations.Embedding(layer.num_embeddings, layer.embedding_dim, **where)
-        held.register_forward_hook(FinishRows(layer))
-        return held
-    return CastingLayer(layer, **where)
+        embedding = operations.Embedding(layer.num_embeddings, layer.embedding_dim, **factory)
+        embedding.register_forward_hook(FinishRows(layer))
+        return embedding
+    return CastingLayer(layer, **factory)
 
 
-def _with_wide_bias(linear: nn.Module) -> nn.Module:
-    # Qwen's biases go into the hundreds, where float8 has steps of 32 and soon ends.
+def _with_float32_bias(linear: nn.Module) -> nn.Module:
+    # Qwen's biases reach hundreds, where float8 has steps of 32; its largest number is 448.
     if linear.bias is not None:
         linear.bias = nn.Parameter(linear.bias.float(), requires_grad=False)
-    # For when the host makes a bias only as it is loaded.
+    # For a host that creates the bias only while loading it.
     linear.bias_comfy_model_dtype = torch.float32
     return linear
 
 
 class FinishRows:
-    """Hook of an embedding: what transformers' makes of the rows that were looked up, in float32.
+    """Forward hook of a host embedding: applies what transformers' own class does to the rows.
 
-    Some models scale them, in a class of their own. It is run on the rows alone: the whole table
-    in float32 would take gigabytes.
+    Some models scale them. Their class runs on the looked-up rows alone, as a small float32 table:
+    the complete table in float32 would take gigabytes.
     """
 
     def __init__(self, embedding: nn.Embedding) -> None:
-        self.own = None if type(embedding) is nn.Embedding else copy.deepcopy(embedding)
-        if self.own is not None:
-            self.own.padding_idx = None  # counts rows of the whole table
-            self.own.weight = nn.Parameter(torch.zeros(1, embedding.embedding_dim))
+        self.embedding = None if type(embedding) is nn.Embedding else copy.deepcopy(embedding)
+        if self.embedding is not None:
+            self.embedding.padding_idx = None  # an index into the complete table
+            self.embedding.weight = nn.Parameter(torch.zeros(1, embedding.embedding_dim))
 
     def __call__(self, module: nn.Module, arguments: tuple, rows: Tensor) -> Tensor:
         rows = rows.float()
-        if self.own is None:
+        if self.embedding is None:
             return rows
         table = rows.flatten(0, -2)
-        numbers = torch.arange(len(table), device=rows.device).view(rows.shape[:-1])
-        return functional_call(self.own.to(rows.device), {"weight": table}, (numbers,))
+        indices = torch.arange(len(table), device=rows.device).view(rows.shape[:-1])
+        return functional_call(self.embedding.to(rows.device), {"weight": table}, (indices,))
 
 
 class CastingLayer(nn.Module, comfy.ops.CastWeightBiasOp):
-    """A layer of transformers, such as a norm, with a weight under the host's care.
+    """A layer of transformers, such as a norm, whose weight the host may offload, cast and patch.
 
-    It computes with the weight in float32, as activations are.
+    It computes with the weight in float32, the dtype of activations.
     """
 
     def __init__(
@@ -152,10 +152,10 @@ class CastingLayer(nn.Module, comfy.ops.CastWeightBiasOp):
         super().__init__()
         self.bias = None  # the host casts a weight and a bias together
         for name, weight in layer.named_parameters():
-            kind = torch.float32 if weight.ndim < 2 else dtype
-            empty = torch.empty(weight.shape, device=device, dtype=kind)
+            weight_dtype = torch.float32 if weight.ndim < 2 else dtype
+            empty = torch.empty(weight.shape, device=device, dtype=weight_dtype)
             setattr(self, name, nn.Parameter(empty, requires_grad=False))
-        # In a tuple, or its own weights would be the host's to move and to save.
+        # In a tuple, or the host would move and save the layer's own weights as well.
         self._layer = (copy.deepcopy(layer),)
 
     def forward(self, *arguments: object, **options: object) -> object:

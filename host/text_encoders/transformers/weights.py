@@ -1,7 +1,7 @@
-"""Which tensors of a file belong to a text model that transformers has built."""
+"""Selects and renames the tensors of a file that a text model built by transformers needs."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -9,30 +9,30 @@ from transformers import PreTrainedModel
 
 from ....lumina.checkpoints import strict
 
-_HEADS = ("lm_head.", "pooler.")  # parts around the layers that are saved beside them
+_HEADS = ("lm_head.", "pooler.")  # parts of larger models, saved with the layers
 _SCALES = {"comfy_quant", "weight_scale", "weight_scale_2", "input_scale", "pre_quant_scale"}
 _OLD_SCALES = {"weight_scale", "input_scale", "scale_weight", "scale_input"}
 
 
 @dataclass(frozen=True)
 class TextModel:
-    """The part of a model that reads text, as transformers builds it, still without weights.
+    """The network that reads text in a model of transformers, without weights.
 
-    place: where that part is in the whole, "encoder." or "". shared: under its own names, the
-    whole's other names of a weight that it uses more than once.
+    prefix: of its weights' names in the complete model, "encoder." or "". tied_names: for a weight
+    that the complete model uses more than once, its other names there.
     """
 
     network: PreTrainedModel
-    place: str
-    shared: Mapping[str, tuple[str, ...]]
+    prefix: str
+    tied_names: Mapping[str, tuple[str, ...]]
 
     @property
-    def kind(self) -> str:
+    def model_type(self) -> str:
         return self.network.config.model_type
 
     @property
-    def vocabulary(self) -> int:
-        """How many tokens it has embeddings for."""
+    def vocab_size(self) -> int:
+        """Number of token embeddings."""
         return self.network.get_input_embeddings().num_embeddings
 
     @property
@@ -41,42 +41,51 @@ class TextModel:
         return self.network.get_input_embeddings().embedding_dim
 
     def to_native(self, weights: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
-        """Its weights out of a file, under its own names; they are not copied.
+        """The network's weights in a file, under the network's names; they are not copied.
 
-        Takes any prefix that a larger model around it leads to, and leaves out all that is not
-        under it, such as a picture encoder, and output heads. Tensors may be on device "meta", as
-        read from a header. Raises ValueError that names `source` and a key that is missing,
-        unknown or of another shape.
+        Names may have any prefix, as in a larger model. Leaves out tensors without that prefix,
+        such as a picture encoder, and output heads. Tensors may be on device "meta", as read from
+        a header. Raises ValueError that names `source` and a key that is missing, unknown or of
+        another shape.
         """
         shapes = strict.shapes_of(self.network)
         prefix = _prefix(weights, shapes)
         if prefix is None:
             raise ValueError(
-                f'{source} is not the "{self.kind}" model of its config.json: it has no weight '
-                f'such as "{next(iter(shapes))}". Both must be of the same model.'
+                f'{source} is not the "{self.model_type}" model of its config.json: it has no '
+                f'weight such as "{next(iter(shapes))}". Both must be of the same model.'
             )
-        whole = prefix.removesuffix(self.place)
-        names = {
-            key: [prefix + key, *(whole + other for other in self.shared.get(key, ()))]
-            for key in shapes
-        }
+        names = {key: self._names_in_file(key, prefix) for key in shapes}
         native = {
-            key: weights[name] for key, known in names.items() for name in known if name in weights
+            key: weights[name]
+            for key, aliases in names.items()
+            for name in aliases
+            if name in weights
         }
         strict.check(
             {prefix + key: tensor for key, tensor in native.items()},
             {prefix + key: shape for key, shape in shapes.items()},
             source,
-            network_name=f'"{self.kind}" model',
+            network_name=f'"{self.model_type}" model',
             shapes_from="its config.json",
             advice=f"{strict.GET_ALL} If config.json is another model's, choose its own.",
         )
-        rest = weights.keys() - {name for known in names.values() for name in known}
-        inside = {key.removeprefix(prefix): weights[key] for key in rest if key.startswith(prefix)}
+        unused = weights.keys() - {name for aliases in names.values() for name in aliases}
+        inside = {
+            key.removeprefix(prefix): weights[key] for key in unused if key.startswith(prefix)
+        }
         return native | self._scales(inside, prefix, source)
 
+    def _names_in_file(self, key: str, prefix: str) -> list[str]:
+        """The names that a weight of the network may have in a file, by the prefix there."""
+        model_prefix = prefix.removesuffix(self.prefix)
+        return [prefix + key, *(model_prefix + name for name in self.tied_names.get(key, ()))]
+
     def _scales(self, tensors: Mapping[str, Tensor], prefix: str, source: str) -> dict[str, Tensor]:
-        """Of tensors that the network does not ask for, those of layers the host quantized."""
+        """The quantization scales among tensors that are not weights of the network.
+
+        Ignores output heads and stored tables. Raises ValueError for any other tensor.
+        """
         layers = dict(self.network.named_modules())
         computed = {name for name, _ in self.network.named_buffers()}
         scales = {}
@@ -86,13 +95,13 @@ class TextModel:
             if not layer or key.startswith(_HEADS) or is_table:
                 continue
             is_marked = name in _SCALES and f"{layer}.comfy_quant" in tensors
-            # Older files carry the mark in their metadata, which a header's tensors are without.
+            # Older files mark it in their metadata, which is not converted for a header's tensors.
             is_marked |= name in _OLD_SCALES and tensor.is_meta
             if not is_marked or not self._may_be_quantized(layers.get(layer)):
                 raise ValueError(
-                    f'{source} has "{prefix}{key}", which is no part of the "{self.kind}" model '
-                    "that its config.json describes. Choose the config.json of the same model; if "
-                    "the weights are quantized, a file in one of ComfyUI's formats."
+                    f'{source} has "{prefix}{key}", which is no part of the "{self.model_type}" '
+                    "model that its config.json describes. Choose the config.json of the same "
+                    "model; if the weights are quantized, a file in one of ComfyUI's formats."
                 )
             scales[key] = tensor
         return scales
@@ -102,12 +111,12 @@ class TextModel:
         return is_plain or layer is self.network.get_input_embeddings()
 
 
-def _prefix(keys: Iterable[str], wanted: Mapping[str, object]) -> str | None:
-    """What most keys have before a wanted name; None if no key ends with one."""
-    found: Counter[str] = Counter()
+def _prefix(keys: Iterable[str], names: Collection[str]) -> str | None:
+    """The commonest prefix of the keys that end with one of `names`; None if none does."""
+    counts: Counter[str] = Counter()
     for key in keys:
-        words = key.split(".")
-        for start in range(len(words)):
-            if ".".join(words[start:]) in wanted:
-                found["".join(word + "." for word in words[:start])] += 1
-    return found.most_common(1)[0][0] if found else None
+        parts = key.split(".")
+        for start in range(len(parts)):
+            if ".".join(parts[start:]) in names:
+                counts["".join(part + "." for part in parts[:start])] += 1
+    return counts.most_common(1)[0][0] if counts else None

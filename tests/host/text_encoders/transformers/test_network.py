@@ -116,7 +116,7 @@ def test_large_model_is_built_without_memory():
     large |= {"num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152_064}
     parsed = config.read_config({"model_type": "qwen2", **large})
     text = build.build(parsed)
-    assert (text.vocabulary, text.width) == (152_064, 3584)
+    assert (text.vocab_size, text.width) == (152_064, 3584)
     sizes = {weight.is_meta: 0 for weight in text.network.parameters()}
     for weight in text.network.parameters():
         sizes[weight.is_meta] += weight.numel()
