@@ -18,7 +18,7 @@ from pathlib import Path
 
 import aiohttp
 
-from lumina.checkpoints.convert.disk import whole_file
+from lumina.checkpoints.convert.disk import atomic_write
 from tools.comfyui import Host
 from tools.environment import HOST_VERSION
 
@@ -103,7 +103,7 @@ def show(event: dict, graph: dict) -> None:
 def moved(picture: Path, target: Path) -> Path:
     """Move the picture to `target`, which appears whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as file:
+    with atomic_write(target) as file:
         file.write(picture.read_bytes())
     picture.unlink()
     return target

@@ -4,10 +4,7 @@ from collections.abc import Mapping
 
 from comfy_api.latest import io
 
-from ..host.choices import chosen
 from ..lumina.parameters import Parameter
-
-__all__ = ["choice_input", "chosen", "number_input"]
 
 
 def number_input(name: str, parameter: Parameter, **rest: object) -> io.Int.Input | io.Float.Input:

@@ -8,14 +8,8 @@ as in diffusers.
 from comfy_api.latest import io
 
 from ..host.prompts import encoding
-from ..lumina.prompts import cleaning as prompts_cleaning
-from ..lumina.prompts import templates
-from ..lumina.prompts.cleaning import CLEANING
-from ..lumina.prompts.templates import PLACEHOLDER, TEMPLATES
-from .inputs import chosen
-
-NONE, CUSTOM = "none", "custom"
-TEMPLATE_NAMES = (NONE, *TEMPLATES, CUSTOM)
+from ..lumina.prompts.cleaning import CLEANING, OFF
+from ..lumina.prompts.templates import CHOICES, CUSTOM, PLACEHOLDER
 
 
 class TextEncode(io.ComfyNode):
@@ -60,7 +54,7 @@ class TextEncode(io.ComfyNode):
                 io.Combo.Input(
                     "cleaning",
                     options=list(CLEANING),
-                    default=prompts_cleaning.OFF,
+                    default=OFF,
                     advanced=True,
                     tooltip="Takes web addresses, HTML, file names, product codes and odd "
                     "punctuation out of the positive prompt and writes it in lower case, as "
@@ -95,14 +89,9 @@ class TextEncode(io.ComfyNode):
         batch: bool,
         template: io.DynamicCombo.Type | None = None,
     ) -> io.NodeOutput:
-        template_text = _template(*chosen(template, "template", TEMPLATE_NAMES))
-        positives = templates.split(positive, one_per_line=batch)
-        negatives = templates.split(negative, one_per_line=batch)
         return io.NodeOutput(
-            *encoding.encode_both(
-                clip,
-                [templates.prepared(text, template_text, cleaning) for text in positives],
-                [templates.prepared(text) for text in negatives],
+            *encoding.encode(
+                clip, positive, negative, template=template, cleaning=cleaning, is_batch=batch
             )
         )
 
@@ -111,7 +100,7 @@ def _template_input() -> io.DynamicCombo.Input:
     inputs = {CUSTOM: [_text_input()]}
     return io.DynamicCombo.Input(
         "template",
-        options=[io.DynamicCombo.Option(name, inputs.get(name, [])) for name in TEMPLATE_NAMES],
+        options=[io.DynamicCombo.Option(name, inputs.get(name, [])) for name in CHOICES],
         tooltip="A text around the positive prompt. none: nothing, as Lumina-Next was "
         "trained. superior, alignment: the system prompts of Lumina-Image 2.0, for models "
         "fine-tuned with one. custom: your own text.",
@@ -127,11 +116,6 @@ def _text_input() -> io.String.Input:
         tooltip=f"{PLACEHOLDER} is replaced by the prompt, as in: An oil painting of "
         f"{PLACEHOLDER}, (muted colors:1.2).",
     )
-
-
-def _template(name: str, values: dict[str, object]) -> str:
-    """The text of a template; values: the inputs that come with that choice."""
-    return {NONE: templates.UNCHANGED, CUSTOM: values.get("text"), **TEMPLATES}[name]
 
 
 NODES = [TextEncode]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lumina.checkpoints.convert.disk import whole_file
+from lumina.checkpoints.convert.disk import atomic_write
 from tools.comfyui import Host
 from tools.environment import ROOT
 
@@ -88,7 +88,7 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, width_px: int) -> list[str]
 
 
 def save(sheet: Image.Image) -> None:
-    with whole_file(SHEET) as file:
+    with atomic_write(SHEET) as file:
         sheet.save(file, "PNG", optimize=True)
 
 

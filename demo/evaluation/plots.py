@@ -26,7 +26,7 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from lumina.checkpoints.convert.disk import whole_file
+from lumina.checkpoints.convert.disk import atomic_write
 from lumina.options.context_drop import ORDERS
 from lumina.schedules import SCHEDULES
 from tools.environment import ROOT
@@ -282,7 +282,7 @@ def draw(plot: Callable[[Figure, Rows], None], rows: Rows, path: Path) -> None:
     with matplotlib.rc_context(STYLE):
         figure = Figure()
         plot(figure, rows)
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             figure.savefig(file, format="svg", metadata={"Date": None})
 
 

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from lumina.checkpoints.convert.disk import whole_file
+from lumina.checkpoints.convert.disk import atomic_write
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, its folder too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
 
 
@@ -33,5 +33,5 @@ def save_weights(
 def save_state(state: object, path: Path) -> None:
     """Write what torch.save writes: a checkpoint to go on from."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         torch.save(state, file)

@@ -11,7 +11,8 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ...lumina.prompts.templates import Prompt
+from ...lumina.prompts.templates import CHOICES, Prompt, chosen_template, prepared, split
+from ..choices import Choice, chosen
 from ..model.conditioning import PaddedSequence, caption_mask
 from ..notices import say, warn
 from .tokenizer import HostTokenizer
@@ -21,61 +22,79 @@ MOST_REMARKS = 6
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """A prompt, its place in the node, as in "positive" or "positive 2", and what came of it.
+class EncodedPrompt:
+    """A prompt and its CONDITIONING.
 
-    warnings: its tokenizer's, such as that it was cut.
+    label: what the node calls it, as in "positive" or "positive 2". warnings: its tokenizer's, such
+    as that it was cut.
     """
 
-    place: str
+    label: str
     prompt: Prompt
     conditioning: Conditioning
     warnings: Sequence[str]
 
+    @property
+    def remarks(self) -> list[str]:
+        notes = [self.prompt.note] if self.prompt.note else []
+        return [f"{self.label}: {text}" for text in (*self.warnings, *notes)]
 
-def encode_both(
-    clip: comfy.sd.CLIP | None, positive: Sequence[Prompt], negative: Sequence[Prompt]
+
+def encode(
+    clip: comfy.sd.CLIP | None,
+    positive: str,
+    negative: str,
+    *,
+    template: Choice,
+    cleaning: str,
+    is_batch: bool,
 ) -> tuple[Conditioning, Conditioning]:
-    """Both sides encoded; how many tokens they have is said on the running node.
+    """Positive and negative text as CONDITIONING; the running node shows their lengths in tokens.
 
-    Raises ValueError without a CLIP, and for negative prompts that are neither one for all nor as
-    many as the positive ones.
+    template, cleaning: for the positive text. is_batch: each line is a prompt. Raises ValueError
+    without a CLIP, for a template without a place, and for negative prompts that are neither one
+    for all nor as many as the positive ones.
     """
+    _check_clip(clip)
+    choice, settings = chosen(template, "template", CHOICES)
+    around = chosen_template(choice, **settings)
+    positives = [prepared(text, around, cleaning) for text in split(positive, is_batch)]
+    negatives = [prepared(text) for text in split(negative, is_batch)]
+    _check_counts(len(positives), len(negatives))
+    sides = _encode_all(clip, "positive", positives), _encode_all(clip, "negative", negatives)
+    _report(clip.tokenizer, *sides)
+    return tuple(batch([prompt.conditioning for prompt in side]) for side in sides)
+
+
+def _check_clip(clip: comfy.sd.CLIP | None) -> None:
     if clip is None:
         raise ValueError(
             'The input "clip" is empty: the node it comes from found no text encoder in its file. '
             'A Lumina-Next model holds none; use "Load Lumina-Next Text Encoder".'
         )
-    if len(negative) not in (1, len(positive)):
+
+
+def _check_counts(positives: int, negatives: int) -> None:
+    if negatives not in (1, positives):
         raise ValueError(
-            f'With "batch" on, every line is a prompt: "positive" has {len(positive)}, "negative" '
-            f'has {len(negative)}. Write one line into "negative" for all pictures, or one for '
+            f'With "batch" on, every line is a prompt: "positive" has {positives}, "negative" '
+            f'has {negatives}. Write one line into "negative" for all pictures, or one for '
             'each line of "positive".'
         )
-    wanted = _encode(clip, "positive", positive)
-    unwanted = _encode(clip, "negative", negative)
-    text = _report(clip.tokenizer, wanted, unwanted)
-    if any(one.warnings for one in (*wanted, *unwanted)):
-        warn(text)
-    elif text:
-        say(text)
-    return tuple(batch([one.conditioning for one in side]) for side in (wanted, unwanted))
 
 
-def _encode(clip: comfy.sd.CLIP, name: str, prompts: Sequence[Prompt]) -> list[Encoded]:
-    places = [f"{name} {n}" for n in range(1, len(prompts) + 1)] if len(prompts) > 1 else [name]
-    return [_encode_one(clip, *one) for one in zip(places, prompts, strict=True)]
+def _encode_all(clip: comfy.sd.CLIP, side: str, prompts: Sequence[Prompt]) -> list[EncodedPrompt]:
+    if len(prompts) == 1:
+        return [_encode_one(clip, side, prompts[0])]
+    return [_encode_one(clip, f"{side} {n}", prompt) for n, prompt in enumerate(prompts, start=1)]
 
 
-def _encode_one(clip: comfy.sd.CLIP, place: str, prompt: Prompt) -> Encoded:
+def _encode_one(clip: comfy.sd.CLIP, label: str, prompt: Prompt) -> EncodedPrompt:
     # Our tokenizer's warnings go into the report, which would hide them on the node.
     warnings: list[str] = []
-    told = {"tell": warnings.append} if isinstance(clip.tokenizer, HostTokenizer) else {}
-    tokens = clip.tokenize(prompt.text, **told)
-    return Encoded(place, prompt, clip.encode_from_tokens_scheduled(tokens), warnings)
-
-
-# --- several prompts as one
+    is_ours = isinstance(clip.tokenizer, HostTokenizer)
+    tokens = clip.tokenize(prompt.text, **({"on_warning": warnings.append} if is_ours else {}))
+    return EncodedPrompt(label, prompt, clip.encode_from_tokens_scheduled(tokens), warnings)
 
 
 def batch(conditionings: Sequence[Conditioning]) -> Conditioning:
@@ -89,11 +108,11 @@ def batch(conditionings: Sequence[Conditioning]) -> Conditioning:
 def _joined(entries: Sequence[tuple[Tensor, Mapping[str, object]]]) -> list:
     features, settings = zip(*entries, strict=True)
     joined = dict(settings[0])
-    masks = [own.get("attention_mask") for own in settings]
-    if masks[0] is not None or len({part.shape[1] for part in features}) > 1:
+    masks = [options.get("attention_mask") for options in settings]
+    if masks[0] is not None or len({rows.shape[1] for rows in features}) > 1:
         joined["attention_mask"] = _padded(map(caption_mask, features, masks))
     if joined.get("pooled_output") is not None:
-        joined["pooled_output"] = torch.cat([own["pooled_output"] for own in settings])
+        joined["pooled_output"] = torch.cat([options["pooled_output"] for options in settings])
     return [_padded(features), joined]
 
 
@@ -102,36 +121,37 @@ def _padded(sequences: Iterable[Tensor]) -> Tensor:
     return first.concat(others)
 
 
-# --- what the node says
-
-
-def _report(tokenizer: object, positive: Sequence[Encoded], negative: Sequence[Encoded]) -> str:
-    """Lengths in tokens, what was cut off, what cleaning did; "" if there is nothing to say."""
-    both = [*positive, *negative]
-    remarks = [f"{one.place}: {warning}" for one in both for warning in one.warnings]
-    remarks += [f"{one.place}: {one.prompt.note}" for one in both if one.prompt.note]
+def _report(
+    tokenizer: object, positives: Sequence[EncodedPrompt], negatives: Sequence[EncodedPrompt]
+) -> None:
+    """Log and show lengths in tokens, what was cut off, what cleaning did; nothing for nothing."""
     lines = []
-    # Other models' tokenizers fill their tokens up, or split them: nothing to count.
+    # Other models' tokenizers pad their tokens, or split them: nothing to count.
     if isinstance(tokenizer, HostTokenizer):
-        lengths = [_length(tokenizer, one) for one in both]
-        mine, others = lengths[: len(positive)], lengths[len(positive) :]
-        lines.append(
-            f"positive: {_span(mine)} of {tokenizer.limit} tokens; negative: {_span(others)}"
-        )
-    if len(positive) > 1:
-        lines.append(f"{len(positive)} prompts: give the latent a batch_size of {len(positive)}")
+        positive, negative = (_span(tokenizer, side) for side in (positives, negatives))
+        limit = tokenizer.limit
+        lines.append(f"positive: {positive} of {limit} tokens; negative: {negative}")
+    if len(positives) > 1:
+        lines.append(f"{len(positives)} prompts: give the latent a batch_size of {len(positives)}")
+    prompts = [*positives, *negatives]
+    remarks = [remark for prompt in prompts for remark in prompt.remarks]
     if len(remarks) > MOST_REMARKS:
         remarks[MOST_REMARKS:] = [f"and so on, {len(remarks) - MOST_REMARKS} more"]
-    return "\n".join(lines + remarks)
+    text = "\n".join(lines + remarks)
+    if any(prompt.warnings for prompt in prompts):
+        warn(text)
+    elif text:
+        say(text)
 
 
-def _span(lengths: Sequence[int]) -> str:
+def _span(tokenizer: HostTokenizer, prompts: Sequence[EncodedPrompt]) -> str:
+    lengths = [_length(tokenizer, prompt) for prompt in prompts]
     low, high = min(lengths), max(lengths)
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _length(tokenizer: HostTokenizer, one: Encoded) -> int:
+def _length(tokenizer: HostTokenizer, prompt: EncodedPrompt) -> int:
     """Tokens before the cut."""
-    (features, _), *_ = one.conditioning
-    read = features.shape[1]
-    return read if read < tokenizer.limit else tokenizer.count(one.prompt.text)
+    (features, _), *_ = prompt.conditioning
+    length = features.shape[1]
+    return length if length < tokenizer.limit else tokenizer.count(prompt.prompt.text)

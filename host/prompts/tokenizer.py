@@ -23,7 +23,7 @@ _WITHIN_WORD = re.compile("[a-zA-Z]{2}")
 
 Token = tuple[int | Tensor, float, int]  # id, or an embedding's vector; weight; group
 LocatedToken = tuple[Token, "WeightedText", int]  # with its text, and its offset there
-Tell = Callable[[str], None]
+OnWarning = Callable[[str], None]
 
 
 class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
@@ -67,7 +67,7 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
     def count(self, text: str) -> int:
         """How many tokens a prompt has before it is cut, begin and end included."""
         begin, end = self._begin_and_end()
-        tokens = self._tokens(self._segments(text, is_weighted=True, tell=lambda remark: None))
+        tokens = self._tokens(self._segments(text, is_weighted=True, on_warning=lambda text: None))
         return len([*begin, *tokens, *end])
 
     def to_continue(self, text: str) -> list[int]:
@@ -83,16 +83,16 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         *,
         disable_weights: bool = False,
         min_length: int | None = None,
-        tell: Tell = warn,
+        on_warning: OnWarning = warn,
         **kwargs: object,
     ) -> list[list[tuple]]:
         """One batch of (token, weight[, group]), at most `limit` tokens.
 
-        tell: called with a sentence on what was cut off or left out. Other keyword arguments are
-        for models that read pictures or templates, and are ignored.
+        on_warning: called with a sentence on what was cut off or left out. Other keyword arguments
+        are for models that read pictures or templates, and are ignored.
         """
-        tokens = self._tokens(self._segments(text, not disable_weights, tell))
-        batch = self._cut_to_limit(tokens, tell)
+        tokens = self._tokens(self._segments(text, not disable_weights, on_warning))
+        batch = self._cut_to_limit(tokens, on_warning)
         options, name = tokenizer_options or {}, self.prompt_format.name
         self.pad_tokens(batch, options.get(f"{name}_min_padding", 0))
         if min_length is None:
@@ -100,14 +100,14 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         self.pad_tokens(batch, max(0, min_length - len(batch)))
         return [batch if return_word_ids else [(token, weight) for token, weight, _ in batch]]
 
-    def _cut_to_limit(self, tokens: Iterator[LocatedToken], tell: Tell) -> list[Token]:
+    def _cut_to_limit(self, tokens: Iterator[LocatedToken], on_warning: OnWarning) -> list[Token]:
         """The begin token, as many tokens as fit, the end token."""
         (begin, end), located = self._begin_and_end(), list(tokens)
         room = self.limit - len(begin) - len(end)
         if len(located) > room:
             _, text, offset = located[room]
             cut_off = beginning(text.after(offset)) or "embedding:"
-            tell(
+            on_warning(
                 f"The prompt has {len(begin) + len(located) + len(end)} tokens, the text encoder "
                 f'reads {self.limit}: those from "{cut_off}" on were cut off.'
             )
@@ -138,7 +138,7 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
                 yield (token, *text.weight(start, stop)), text, start
 
     def _segments(
-        self, text: str, is_weighted: bool, tell: Tell
+        self, text: str, is_weighted: bool, on_warning: OnWarning
     ) -> Iterator[tuple[str | Tensor, float]]:
         """Texts without prompt syntax, and embeddings (count, width), each with its weight."""
         text = text.encode("utf-8", "replace").decode()  # no tokenizer takes half an emoji
@@ -147,20 +147,20 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
             plain, *after_keyword = _EMBEDDING.split(unescape_important(segment))
             yield plain, weight
             for named in after_keyword:
-                vectors, rest = self._embedding(named, tell)
+                vectors, rest = self._embedding(named, on_warning)
                 if vectors is not None:
                     yield vectors, weight
                 yield rest, weight
 
-    def _embedding(self, text: str, tell: Tell) -> tuple[Tensor | None, str]:
+    def _embedding(self, text: str, on_warning: OnWarning) -> tuple[Tensor | None, str]:
         """The embedding (count, width) whose name starts `text`, if any, and the rest of `text`."""
         if not text.strip():
             return None, text
         vectors, name, rest = self._try_get_embedding(text.strip("\n"))
         if vectors is None:
-            tell(f'There is no embedding "{name}" in models/embeddings; it was left out.')
+            on_warning(f'There is no embedding "{name}" in models/embeddings; it was left out.')
         elif vectors.shape[-1] != self.embedding_size:
-            tell(
+            on_warning(
                 f'The embedding "{name}" has {vectors.shape[-1]} features, this text encoder '
                 f"{self.embedding_size}: it was made for another one, and was left out."
             )

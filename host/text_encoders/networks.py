@@ -16,7 +16,41 @@ from ...lumina.text_encoders.decoder import Decoder
 from ..model.ops import CastingRMSNorm, text_attention
 
 
-class HostDecoder(nn.Module):
+class NumberedStates:
+    """The way SDClipModel calls a network, for one that computes hidden states by their numbers.
+
+    A network defines `states` and sets `num_layers`, by which the host counts hidden states: one
+    more than there are layers.
+    """
+
+    num_layers: int
+    states: Callable[[Sequence[int], Tensor, Tensor | None], Sequence[Tensor]]
+
+    def forward(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        *,
+        embeds: Tensor,
+        intermediate_output: int | list[int] | str | None = None,
+        **kwargs: object,
+    ) -> tuple[Tensor, Tensor]:
+        """The hidden state (B, S, D) twice, for SDClipModel takes a pair (output, intermediate).
+
+        intermediate_output: the state's number as in transformers' `hidden_states`; None is the
+        output. The states of a list, or of "all", are stacked along a new second axis.
+        """
+        numbers = intermediate_output
+        if numbers == "all":
+            numbers = list(range(self.num_layers))
+        if isinstance(numbers, list):
+            out = torch.stack(tuple(self.states(numbers, embeds, attention_mask)), dim=1)
+        else:
+            (out,) = self.states([-1 if numbers is None else numbers], embeds, attention_mask)
+        return out, out
+
+
+class HostDecoder(NumberedStates, nn.Module):
     """Gemma or LLaMA with the interface that the host's SDClipModel calls.
 
     sizes: the fields of a DecoderConfig, and others that the host adds.
@@ -40,34 +74,19 @@ class HostDecoder(nn.Module):
             dtype=dtype,
             device=device,
         )
-        # The host counts hidden states by this number: one more than there are layers.
         self.num_layers = config.layers + 1
 
     def get_input_embeddings(self) -> nn.Module:
         return self.model.embed_tokens
 
-    def forward(
-        self,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        *,
-        embeds: Tensor,
-        intermediate_output: int | list[int] | str | None = None,
-        **kwargs: object,
-    ) -> tuple[Tensor, Tensor]:
-        """The hidden state (B, S, D) twice, for SDClipModel takes a pair (output, intermediate).
-
-        intermediate_output: the state's number as in transformers' `hidden_states`; None is the
-        output. The states of a list, or of "all", are stacked along a new second axis.
-        """
-
-        def states(numbers: list[int]) -> Sequence[Tensor]:
-            return self.model.hidden_states(embeds, attention_mask, numbers)
-
-        return as_pair(intermediate_output, self.num_layers, states)
+    def states(
+        self, numbers: Sequence[int], embeds: Tensor, attention_mask: Tensor | None
+    ) -> Sequence[Tensor]:
+        """Hidden states (B, S, D) of these numbers."""
+        return self.model.hidden_states(embeds, attention_mask, numbers)
 
 
-class HostT5(T5):
+class HostT5(NumberedStates, T5):
     """T5's encoder with the interface that the host's SDClipModel calls.
 
     sizes: the fields of a `lumina.text_encoders.t5.T5Config`.
@@ -90,30 +109,20 @@ class HostT5(T5):
         for module in self.modules():
             if isinstance(module, T5LayerNorm):
                 module.float()  # 8 bits would lose much of it, and it is tiny
-        # The host counts hidden states by this number: one more than there are layers.
         self.num_layers += 1
 
-    def forward(
-        self,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        *,
-        embeds: Tensor,
-        intermediate_output: int | list[int] | str | None = None,
-        **kwargs: object,
-    ) -> tuple[Tensor, Tensor]:
-        """As `HostDecoder.forward`."""
-
-        def states(numbers: list[int]) -> list[Tensor]:
-            return [self._state(n % self.num_layers, embeds, attention_mask) for n in numbers]
-
-        return as_pair(intermediate_output, self.num_layers, states)
+    def states(
+        self, numbers: Sequence[int], embeds: Tensor, attention_mask: Tensor | None
+    ) -> Sequence[Tensor]:
+        """Hidden states (B, S, D) of these numbers."""
+        return [self._state(n % self.num_layers, embeds, attention_mask) for n in numbers]
 
     def _state(self, number: int, embeds: Tensor, attention_mask: Tensor | None) -> Tensor:
         if number == 0:
             return embeds
         is_output = number == self.num_layers - 1
-        output, state = super().forward(
+        output, state = T5.forward(
+            self,
             None,
             attention_mask,
             embeds=embeds.clone(),  # T5 adds to them in place
@@ -121,21 +130,3 @@ class HostT5(T5):
             final_layer_norm_intermediate=False,
         )
         return output if is_output else state
-
-
-def as_pair(
-    numbers: int | list[int] | str | None,
-    count: int,
-    states: Callable[[list[int]], Sequence[Tensor]],
-) -> tuple[Tensor, Tensor]:
-    """The return value of `HostDecoder.forward`, for a network of `count` hidden states.
-
-    numbers: its `intermediate_output`. states: computes the hidden states of these numbers.
-    """
-    if numbers == "all":
-        numbers = list(range(count))
-    if isinstance(numbers, list):
-        out = torch.stack(tuple(states(numbers)), dim=1)
-    else:
-        (out,) = states([-1 if numbers is None else numbers])
-    return out, out

@@ -20,6 +20,9 @@ TEMPLATES = {
     "degree of image-text alignment based on textual prompts. <Prompt Start> " + PLACEHOLDER,
 }
 
+NONE, CUSTOM = "none", "custom"
+CHOICES = (NONE, *TEMPLATES, CUSTOM)
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -29,7 +32,7 @@ class Prompt:
     note: str = ""
 
 
-def split(text: str, *, one_per_line: bool) -> list[str]:
+def split(text: str, one_per_line: bool) -> list[str]:
     """The text as one prompt, or each line that is not blank as one; at least one, perhaps ""."""
     if not one_per_line:
         return [text]
@@ -47,6 +50,11 @@ def prepared(text: str, template: str = UNCHANGED, cleaning: str = OFF) -> Promp
     cleaned = clean(text)
     note = f'cleaned to "{beginning(cleaned)}"' if cleaned else "cleaning left nothing of it"
     return Prompt(fill(template, cleaned), note if cleaned != text else "")
+
+
+def chosen_template(choice: str, text: str = UNCHANGED) -> str:
+    """The template of one of CHOICES; `text` is that of the user's own."""
+    return {NONE: UNCHANGED, CUSTOM: text, **TEMPLATES}[choice]
 
 
 def fill(template: str, prompt: str) -> str:

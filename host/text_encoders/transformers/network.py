@@ -5,18 +5,19 @@ the host streams, casts and patches them as those of its own text encoders.
 """
 
 import copy
+from collections.abc import Sequence
 
 import comfy.ops
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..networks import as_pair
+from ..networks import NumberedStates
 from .build import build, weighted_layers
 from .config import ConfigJson, read_config
 
 
-class HostTransformers(nn.Module):
+class HostTransformers(NumberedStates, nn.Module):
     """A text model of transformers with the interface that the host's SDClipModel calls.
 
     dtype: of matrices. Vectors, such as those of norms, are small and stay in float32.
@@ -49,26 +50,16 @@ class HostTransformers(nn.Module):
     def get_input_embeddings(self) -> nn.Module:
         return self.model.get_submodule(self._embedding_name)
 
-    def forward(
-        self,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        *,
-        embeds: Tensor,
-        intermediate_output: int | list[int] | str | None = None,
-        **kwargs: object,
-    ) -> tuple[Tensor, Tensor]:
-        """As `HostDecoder.forward`."""
-
-        def states(numbers: list[int]) -> list[Tensor]:
-            (network,) = self._network
-            _move_buffers(network, embeds.device)
-            hidden_states = network(
-                inputs_embeds=embeds, attention_mask=attention_mask, output_hidden_states=True
-            ).hidden_states
-            return [hidden_states[number] for number in numbers]
-
-        return as_pair(intermediate_output, self.num_layers, states)
+    def states(
+        self, numbers: Sequence[int], embeds: Tensor, attention_mask: Tensor | None
+    ) -> Sequence[Tensor]:
+        """Hidden states (B, S, D) of these numbers."""
+        (network,) = self._network
+        _move_buffers(network, embeds.device)
+        hidden_states = network(
+            inputs_embeds=embeds, attention_mask=attention_mask, output_hidden_states=True
+        ).hidden_states
+        return [hidden_states[number] for number in numbers]
 
 
 def _move_buffers(network: nn.Module, device: torch.device) -> None:

@@ -54,7 +54,7 @@ def is_equal(file: Path, pieces: Iterator[tuple[int, memoryview]], size: int) ->
 
 
 @contextmanager
-def whole_file(file: Path) -> Iterator[BinaryIO]:
+def atomic_write(file: Path) -> Iterator[BinaryIO]:
     """A temporary file to write to; it is renamed to `file` at the end, deleted after an error.
 
     Raises OSError that says so if the disk becomes full.

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..files import listed
-from .disk import check_space, check_target, in_words, is_equal, whole_file
+from .disk import atomic_write, check_space, check_target, in_words, is_equal
 from .folders import find_encoder_files
 from .layout import Progress, lay_out, pieces_of
 
@@ -62,7 +62,7 @@ def pack(
             )
         clamped.clear()
     check_space(file.parent, layout.size)
-    with whole_file(file) as unfinished:
+    with atomic_write(file) as unfinished:
         for offset, piece in pieces_of(layout, clamped, progress):
             unfinished.seek(offset)
             unfinished.write(piece)
