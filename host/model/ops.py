@@ -10,7 +10,8 @@ import comfy.ldm.flux.math
 import comfy.ldm.modules.attention
 import comfy.ops
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ...lumina.model.layers import HeadGate, OffsetRMSNorm, gate_factor, offset_rms_norm
 from ...lumina.options.forward import ForwardOptions
@@ -69,6 +70,14 @@ def _attend(
 def rotate(x: Tensor, table: Tensor) -> Tensor:
     """`lumina.rope.rotate` by the host's fused kernel, where the machine has one."""
     return comfy.ldm.flux.math.apply_rope1(x, table)
+
+
+def casting_tied_head(embedding: nn.Module, state: Tensor) -> Tensor:
+    """`TiedHead` by a weight that the host may keep elsewhere or patch."""
+    weight, bias, stream = comfy.ops.cast_bias_weight(embedding, state, offloadable=True)
+    out = F.linear(state, weight)
+    comfy.ops.uncast_bias_weight(embedding, weight, bias, stream)
+    return out
 
 
 class CastingHeadGate(HeadGate, comfy.ops.CastWeightBiasOp):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...lumina.text_encoders.config import DecoderConfig
 from ...lumina.text_encoders.decoder import Decoder
-from ..model.ops import CastingRMSNorm, text_attention
+from ..model.ops import CastingRMSNorm, casting_tied_head, text_attention
 
 
 class NumberedStates:
@@ -71,6 +71,7 @@ class HostDecoder(NumberedStates, nn.Module):
             ops=operations,
             attention=text_attention,
             norm=CastingRMSNorm,
+            tied_head=casting_tied_head,
             dtype=dtype,
             device=device,
         )

@@ -2,17 +2,13 @@
 
 Two mixins, each put before a class of the host's: `PromptsToContinue` before SD1Tokenizer,
 `WritesText` before SDClipModel. Which tokens end a text travels with the prompt's tokens, under
-STOPS after the encoder's own entry, so that no object has to remember what it was asked.
+STOPS after the encoder's entry, so that no object has to remember its last prompt.
 """
 
 from collections.abc import Mapping
-from functools import partial
 
 import comfy.model_management
-import comfy.ops
 import comfy.utils
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from ...lumina.prompts.enhancing import few_shot
 from ...lumina.text_encoders.decoder import Decoder
@@ -98,16 +94,7 @@ class WritesText:
             max_tokens=max_length,
             stops=tokens.get(STOPS, ()),
             seed=seed,
-            logits=partial(decoder.logits, tied_head=casting_tied_head),
         ):
             written.append(token)
             progress.update(1)
         return written
-
-
-def casting_tied_head(embedding: nn.Module, state: Tensor) -> Tensor:
-    """`TiedHead` of the decoder, by a weight that the host may keep elsewhere or patch."""
-    weight, bias, stream = comfy.ops.cast_bias_weight(embedding, state, offloadable=True)
-    out = F.linear(state, weight)
-    comfy.ops.uncast_bias_weight(embedding, weight, bias, stream)
-    return out

@@ -59,6 +59,12 @@ class Rotate(Protocol):
     def __call__(self, x: Tensor, table: Tensor) -> Tensor: ...
 
 
+class TiedHead(Protocol):
+    """Scores (..., vocab_size) of states (..., D) by an embedding that is the output head too."""
+
+    def __call__(self, embedding: nn.Module, state: Tensor) -> Tensor: ...
+
+
 class Attended(Protocol):
     """A hook for patches: takes and returns self-attention's (B, L, D), before the projection."""
 
@@ -84,6 +90,11 @@ def scaled_dot_product_attention(
 def unpatched(out: Tensor, options: ForwardOptions) -> Tensor:
     """The default `Attended`: no patches."""
     return out
+
+
+def embedding_as_head(embedding: nn.Module, state: Tensor) -> Tensor:
+    """`TiedHead` by torch itself."""
+    return F.linear(state, embedding.get_parameter("weight"))
 
 
 class HeadGate(nn.Module):
@@ -157,6 +168,7 @@ class LayerKit:
     rotate: Rotate = rope.rotate
     gate: type[HeadGate] = HeadGate
     norm: type[OffsetRMSNorm] = OffsetRMSNorm
+    tied_head: TiedHead = embedding_as_head
     device: torch.device | str | None = None
     dtype: torch.dtype | None = None
 

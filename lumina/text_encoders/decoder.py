@@ -6,18 +6,14 @@ checkpoint's without the `model.` prefix. B batch, S tokens, D width. Gemma (arX
 Llama 2 (arXiv:2307.09288); every state agrees with transformers' GemmaModel and LlamaModel.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import rope
 from ..model.layers import LayerKit
 from .config import FAMILIES, DecoderConfig
 from .layers import DecoderLayer, LayerCache, causal_mask
-
-# From an embedding that is also the output head, and states (..., D), to scores (..., vocab_size).
-TiedHead = Callable[[nn.Module, Tensor], Tensor]
 
 
 class Decoder(nn.Module):
@@ -30,7 +26,7 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig, **handed_in: object) -> None:
         super().__init__()
         kit = LayerKit.of(handed_in)
-        self.config = config
+        self.config, self.tied_head = config, kit.tied_head
         self.embed_tokens = kit.embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config, kit) for _ in range(config.layers))
         self.norm = kit.offset_rms_norm(config.hidden_size, config.norm_eps, config.norm_offset)
@@ -61,7 +57,7 @@ class Decoder(nn.Module):
         """Token embeddings (B, S, D), before the factor sqrt(D) of some families."""
         return self.embed_tokens(input_ids)
 
-    def logits(self, state: Tensor, tied_head: TiedHead | None = None) -> Tensor:
+    def logits(self, state: Tensor) -> Tensor:
         """Scores of the next token (..., vocab_size), from normalized states (..., D).
 
         Raises ValueError for weights that came without an output head.
@@ -70,7 +66,7 @@ class Decoder(nn.Module):
         if self.config.has_output_head:
             return self.lm_head(state)
         if family.ties_head:
-            return (tied_head or embedding_as_head)(self.embed_tokens, state)
+            return self.tied_head(self.embed_tokens, state)
         raise ValueError(
             f"This {family.name} reads prompts but cannot write: its file was saved without the "
             'output head, "lm_head.weight". Load the files that the model was published with.'
@@ -124,8 +120,3 @@ class Decoder(nn.Module):
                 f"has {count}, so choose from {-count} (embeddings) to -1 (output)"
             )
         return index % count
-
-
-def embedding_as_head(embedding: nn.Module, state: Tensor) -> Tensor:
-    """The default `TiedHead`, in torch."""
-    return F.linear(state, embedding.get_parameter("weight"))

@@ -7,7 +7,7 @@ that 216 of 400 random distributions lost candidates; and on a GPU a seed draws 
 on the CPU. It also fails without a seed.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,21 +71,19 @@ def write(
     max_tokens: int,
     stops: Collection[int] = (),
     seed: int | None = None,
-    logits: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[int]:
     """The tokens that follow embeds (1, S, D), each as soon as it is known.
 
     Ends before the first of `stops`, or after max_tokens. The same seed gives the same tokens and
     leaves torch's own random numbers alone; without one they differ each time. Activations keep
-    the dtype of embeds. logits: the decoder's own, unless a host casts a tied head at use.
+    the dtype of embeds.
     """
-    logits = logits or decoder.logits
     generator = torch.Generator()
     generator.seed() if seed is None else generator.manual_seed(seed)
     cache, written = decoder.new_cache(), list[int]()
     for _ in range(max_tokens):
         (state,) = decoder.hidden_states(embeds, None, (-1,), cache)
-        token = next_token(logits(state[:, -1])[0], written, sampling, generator)
+        token = next_token(decoder.logits(state[:, -1])[0], written, sampling, generator)
         if token in stops:
             return
         written.append(token)

@@ -22,6 +22,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from lumina_next.lumina.model.layers import embedding_as_head
 from lumina_next.lumina.text_encoders.config import FAMILIES
 from lumina_next.lumina.text_encoders.decoder import Decoder
 from lumina_next.lumina.text_encoders.generation import (
@@ -108,11 +109,12 @@ def test_each_step_reads_one_token() -> None:
 def test_scores_are_asked_for_the_last_token_only() -> None:
     model, asked = decoder_of(author(), "gemma"), []
 
-    def logits(state: torch.Tensor) -> torch.Tensor:
+    def head(embedding: torch.nn.Module, state: torch.Tensor) -> torch.Tensor:
         asked.append(tuple(state.shape))
-        return model.logits(state)
+        return embedding_as_head(embedding, state)
 
-    written(model, PROMPTS["long"], GREEDY, max_tokens=3, logits=logits)
+    model.tied_head = head
+    written(model, PROMPTS["long"], GREEDY, max_tokens=3)
     assert asked == [(1, STATED["hidden_size"])] * 3
 
 
