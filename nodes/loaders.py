@@ -2,7 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..host.checkpoints import folders, validation
+from ..host import validation
+from ..host.checkpoints import folders
 from ..host.checkpoints.folders import MODELS, TEXT_ENCODERS
 from ..host.model import loading
 from ..host.text_encoders import loading as text_encoders_loading

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import folder_paths
@@ -31,24 +32,23 @@ class ModelKind:
 
 @dataclass(frozen=True)
 class Stored:
-    """A model on disk.
-
-    path: its file or folder. files: its weights files, in order. config_json: the folder's parsed
-    config.json; empty for a file.
-    """
+    """A model on disk. path: its file or folder. files: its weights files, in order."""
 
     path: Path
     files: tuple[Path, ...]
-    config_json: Mapping[str, object]
 
     @classmethod
     def at(cls, kind: ModelKind, path: Path) -> "Stored":
-        """The model in a file or folder. Raises as `shard_paths` does, or for a bad config.json."""
-        files = tuple(shard_paths(path, kind.subfolder))
-        config = files[0].with_name("config.json")
-        has_config = path.is_dir() and config.is_file()
-        source = f"config.json in {config.parent.name}"
-        return cls(path, files, json_object(config.read_bytes(), source) if has_config else {})
+        """The model in a file or folder. Raises as `shard_paths` does."""
+        return cls(path, tuple(shard_paths(path, kind.subfolder)))
+
+    @cached_property
+    def config_json(self) -> Mapping[str, object]:
+        """The folder's parsed config.json; empty for a file. Raises ValueError if it is damaged."""
+        config = self.files[0].with_name("config.json")
+        if not self.path.is_dir() or not config.is_file():
+            return {}
+        return json_object(config.read_bytes(), f"config.json in {config.parent.name}")
 
     @property
     def name(self) -> str:
@@ -122,7 +122,7 @@ def _pipelines(kind: ModelKind) -> list[str]:
 
 
 def locate(kind: ModelKind, name: str) -> Stored:
-    """The model of a name. Raises as `find` and `Stored.at` do."""
+    """The model of a name. Raises as `find` and `shard_paths` do."""
     return Stored.at(kind, find(kind, name))
 
 

@@ -18,10 +18,13 @@ from torch import Tensor
 
 from ...lumina.checkpoints import key_names
 from ...lumina.checkpoints.architecture import checked_config
+from ...lumina.checkpoints.config_json import group, size
+from ...lumina.checkpoints.files import json_object
 from ...lumina.config import PX_PER_LATENT
+from ...lumina.options.guidance import Guidance
 from ..checkpoints.folders import MODELS, Stored, locate
 from ..checkpoints.reading import Metadata, ModelOptions, Weights, read, read_headers
-from ..options.guidance import Guidance
+from ..options.guidance import AfterCfg
 from .base_model import LuminaNextConfig
 
 WEIGHT_DTYPES: dict[str, dict[str, object]] = {
@@ -32,6 +35,7 @@ WEIGHT_DTYPES: dict[str, dict[str, object]] = {
 }
 LATENT_FORMATS = {"SDXL": comfy.latent_formats.SDXL, "SD1.5": comfy.latent_formats.SD15}
 RELEASED_SIZE_PX = 1024
+QUANTIZATION = "_quantization_metadata"  # per layer, in a file's metadata
 
 
 def load_model(
@@ -58,12 +62,14 @@ def _load(
     native = key_names.to_native(weights, stored.name)
     config = checked_config(native, stored.name)
     _check_channels(config.in_channels, latent_format, stored.name)
-    native = _with_quantization(native, metadata, key_names.prefix_of(weights, stored.name))
+    native = _with_quantization(
+        native, metadata, key_names.prefix_of(weights, stored.name), stored.name
+    )
     model_config = LuminaNextConfig(
         config, LATENT_FORMATS[latent_format], _trained_size_px(stored, metadata)
     )
     patcher = _build_model(model_config, native, model_options, disable_dynamic)
-    patcher.set_model_sampler_post_cfg_function(Guidance())
+    patcher.set_model_sampler_post_cfg_function(AfterCfg(Guidance()))
     arguments = (str(stored.path), model_options, latent_format)
     patcher.cached_patcher_init = (load_model_file, arguments)
     return patcher
@@ -74,13 +80,7 @@ def check_model(stored: Stored) -> None:
     headers = read_headers(stored)
     if headers is None:
         return
-    weights, _ = headers
-    prefix = key_names.prefix_of(weights, stored.name)
-    first_keys: dict[str | None, str] = {}
-    for key in weights:  # diffusers stores some twice; without data they cannot be compared
-        first_keys.setdefault(key_names.NEXT_DIT_KEYS(key.removeprefix(prefix)), key)
-    native = key_names.to_native({key: weights[key] for key in first_keys.values()}, stored.name)
-    checked_config(native, stored.name)
+    checked_config(key_names.to_native(headers[0], stored.name), stored.name)
 
 
 def _check_channels(channels: int, latent_format: str, source: str) -> None:
@@ -99,7 +99,7 @@ def _trained_size_px(stored: Stored, metadata: Metadata) -> int:
     size_px = metadata.get("trained_size_px", "")
     if size_px.isdecimal():
         return int(size_px)
-    latent_side = stored.config_json.get("sample_size")
+    latent_side = size(stored.config_json, "sample_size", stored.name)
     return PX_PER_LATENT * latent_side if latent_side else RELEASED_SIZE_PX
 
 
@@ -155,15 +155,17 @@ def _choose_dtypes(
     config.optimizations["fp8"] = bool(model_options.get("fp8_optimizations"))
 
 
-def _with_quantization(native: Weights, metadata: Metadata, prefix: str) -> dict[str, Tensor]:
+def _with_quantization(
+    native: Weights, metadata: Metadata, prefix: str, source: str
+) -> dict[str, Tensor]:
     """The weights with the host's current quantization format, converted from its older ones."""
-    quantization = metadata.get("_quantization_metadata")
-    if quantization:
+    if QUANTIZATION in metadata:
+        stated = json_object(metadata[QUANTIZATION], f'"{QUANTIZATION}" in {source}')
         layers = {
             _native_layer(layer.removeprefix(prefix)): layer_format
-            for layer, layer_format in json.loads(quantization)["layers"].items()
+            for layer, layer_format in group(stated, "layers").items()
         }
-        metadata = {"_quantization_metadata": json.dumps({"layers": layers})}
+        metadata = {QUANTIZATION: json.dumps({"layers": layers})}
     return comfy.utils.convert_old_quants(dict(native), "", dict(metadata))[0]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...lumina.prompts.formats import PromptFormat
 from ...lumina.prompts.templates import beginning
 from ..notices import warn
-from ..text_encoders.writing import PromptsToContinue
+from .continuation import PromptsToContinue
 from .vocabulary import Tokenizer
 
 _EMBEDDING = re.compile(r"(?:\A|(?<=\s))embedding:")

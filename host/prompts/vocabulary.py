@@ -172,13 +172,13 @@ def _mismatch(
     tokenizer: Tokenizer, vocab_size: int, prompt_format: PromptFormat, file: Path
 ) -> str | None:
     tokens, expected = (tokenizer.begin, tokenizer.end), (prompt_format.begin, prompt_format.end)
-    if prompt_format.are_fixed and tokens != expected:
+    if prompt_format.has_fixed_tokens and tokens != expected:
         return (
             f"is another model's tokenizer: the tokens that begin and end a text are {tokens}, not "
             f"{expected}. {_advice(file, prompt_format)}"
         )
     # Gemma-3's tokenizer has a picture token, for which the smallest model has no embedding.
-    size = tokenizer.size if prompt_format.are_fixed else tokenizer.text_size
+    size = tokenizer.size if prompt_format.has_fixed_tokens else tokenizer.text_size
     if size > vocab_size:
         return (
             f"knows {size:,} tokens, but {file.name} has embeddings for {vocab_size:,}: "

@@ -52,7 +52,7 @@ def _load(stored: Stored, options: ModelOptions, disable_dynamic: bool = False) 
     config_json = _config_json(stored, weights, metadata)
     encoder = recognize(weights, config_json, source=stored.name)
     tokenizer = open_tokenizer(stored.files[0], weights, encoder.vocab_size, encoder.prompt_format)
-    prompt_format = encoder.prompt_format_with(tokenizer)
+    prompt_format = encoder.prompt_format_for(tokenizer)
     native = _with_dtype(encoder.weights, options)
     clip = CLIP(
         _clip_target(encoder, prompt_format),

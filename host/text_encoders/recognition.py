@@ -11,9 +11,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from ...lumina.checkpoints.config_json import ConfigJson
 from ...lumina.prompts.formats import PROMPT_FORMATS, PromptFormat
 from ...lumina.text_encoders import families
-from ...lumina.text_encoders.config_json import ConfigJson
 from ...lumina.text_encoders.t5 import t5_config, t5_to_native
 from ...lumina.text_encoders.weights import decoder_config, to_native
 from ..prompts.vocabulary import Tokenizer
@@ -40,7 +40,7 @@ class Encoder:
     prompt_format: PromptFormat
     prompt_format_of: Callable[[Tokenizer], PromptFormat] | None = None
 
-    def prompt_format_with(self, tokenizer: Tokenizer) -> PromptFormat:
+    def prompt_format_for(self, tokenizer: Tokenizer) -> PromptFormat:
         """The prompt format with the model's tokenizer."""
         if self.prompt_format_of is None:
             return self.prompt_format

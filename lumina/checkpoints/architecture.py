@@ -16,7 +16,7 @@ def config_from_state_dict(native: StateDict, source: str = "The checkpoint") ->
     """
     size = partial(strict.size, native, source=source)
     columns = size("x_embedder.weight", axis=1)
-    if strict.is_packed(native["x_embedder.weight"]):
+    if strict.is_four_bit(native["x_embedder.weight"]):
         columns *= 2
     rows = size("final_layer.linear.bias")
     if rows not in (columns, 2 * columns):

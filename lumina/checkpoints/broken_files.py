@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
 
+import safetensors
+
 LONGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors library
 SAFETENSORS = (".safetensors", ".sft")
 PICKLED = (".pth", ".pt", ".ckpt", ".bin")
@@ -32,7 +34,7 @@ def explain_unreadable(path: str | Path) -> str | None:
         head = file.read(512)
         problem = _foreign_content(head, size)
         if problem is None and suffix in SAFETENSORS:
-            problem = _broken_safetensors(file, head, size)
+            problem = _broken_safetensors(path, file, head, size)
         elif problem is None and suffix in PICKLED:
             problem = _broken_pickle(file, head)
         elif problem is None:
@@ -70,7 +72,7 @@ def _is_text(head: bytes) -> bool:
     return bool(decoded.strip()) and all(c.isprintable() or c.isspace() for c in decoded)
 
 
-def _broken_safetensors(file: BinaryIO, head: bytes, size: int) -> str | None:
+def _broken_safetensors(path: Path, file: BinaryIO, head: bytes, size: int) -> str | None:
     """Checks the format: 8 bytes of header length, a JSON header, then the tensors' bytes only."""
     length = int.from_bytes(head[:8], "little")
     if head[8:9] != b"{":  # checked first: a header's length may equal a torch file's first bytes
@@ -92,7 +94,11 @@ def _broken_safetensors(file: BinaryIO, head: bytes, size: int) -> str | None:
         return f"is cut short: {size:,} of {expected:,} bytes. Download it again."
     if size > expected:
         return f"is damaged: {size - expected:,} bytes more than it should have. Download it again."
-    return None
+    try:
+        with safetensors.safe_open(path, framework="pt"):
+            return None  # the library has checked that dtypes, shapes and offsets agree
+    except safetensors.SafetensorError as error:
+        return f"has a damaged header: {error}. Download it again."
 
 
 def _broken_pickle(file: BinaryIO, head: bytes) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath, PureWindowsPath
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -81,7 +82,10 @@ def read_file(path: Path) -> dict[str, Tensor]:
     if problem:
         raise ValueError(problem)
     if path.suffix.lower() in SAFETENSORS:
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:  # its header is sound: explain_unreadable has checked it
+            raise ValueError(f"torch cannot hold the numbers in {path.name}: {error}.") from error
     try:
         mappable = zipfile.is_zipfile(path)  # files from before torch 1.6 are not
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)

@@ -49,13 +49,19 @@ class KeyMap:
                 return native and native.replace("*", wildcard)
         return name
 
-    def rename(self, state_dict: StateDict) -> dict[str, Tensor]:
-        """The needed tensors under native names; of two for one name the first."""
+    def rename(self, state_dict: StateDict, source: str, prefix: str = "") -> dict[str, Tensor]:
+        """The needed tensors under native names; names in the file may have the prefix.
+
+        Raises ValueError that names `source` if two tensors for one native name differ.
+        """
         renamed: dict[str, Tensor] = {}
-        for name, tensor in state_dict.items():
-            native = self(name)
-            if native is not None:
-                renamed.setdefault(native, tensor)
+        for key, tensor in state_dict.items():
+            bare = key.removeprefix(prefix)
+            name = self(bare)
+            if name is None:
+                continue
+            if not is_same(renamed.setdefault(name, tensor), tensor):
+                raise ValueError(_two_values_text(name, bare, source))
         return renamed
 
 
@@ -129,17 +135,7 @@ def to_native(state_dict: StateDict, source: str = "The checkpoint") -> dict[str
     other models in the same file. Quantization scales are renamed with their weight. Raises
     ValueError for another model, and for a diffusers fine-tune whose two query projections differ.
     """
-    prefix = prefix_of(state_dict, source)
-    native: dict[str, Tensor] = {}
-    for key, tensor in state_dict.items():
-        bare = key.removeprefix(prefix)
-        name = NEXT_DIT_KEYS(bare)
-        if name is None:
-            continue
-        if name in native and not is_same(native[name], tensor):
-            raise ValueError(_two_values_text(name, bare, source))
-        native.setdefault(name, tensor)
-    return native
+    return NEXT_DIT_KEYS.rename(state_dict, source, prefix_of(state_dict, source))
 
 
 def prefix_of(keys: Iterable[str], source: str = "The checkpoint") -> str:
@@ -180,7 +176,9 @@ def is_quantization(key: str) -> bool:
 
 
 def is_same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are equal in dtype, shape and every value."""
+    """Whether two tensors are equal in dtype, shape and, where they have data, every value."""
+    if a.is_meta or b.is_meta:
+        return a.dtype == b.dtype and a.shape == b.shape
     return a is b or (a.dtype == b.dtype and torch.equal(a, b))
 
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from ..model.next_dit import NextDiT
+from . import strict
 from .architecture import checked_config
 from .files import read_file, shard_paths
-from .key_names import StateDict, is_quantization, to_module_keys, to_native
+from .key_names import StateDict, to_module_keys, to_native
 from .shards import merge
 
 
@@ -26,7 +27,7 @@ def load_next_dit(source: str | Path | StateDict, *, dtype: torch.dtype | None =
         name, state_dict = Path(source).name, read_state_dict(source)
     native = to_native(state_dict, name)
     config = checked_config(native, name)
-    _refuse_uncomputable(native, dtype, name)
+    strict.refuse_uncomputable(native, dtype, name)
     model = NextDiT(config, device="meta")
     model.load_state_dict(to_module_keys(native), assign=True)
     return model.to(dtype=dtype).eval().requires_grad_(False)
@@ -35,18 +36,3 @@ def load_next_dit(source: str | Path | StateDict, *, dtype: torch.dtype | None =
 def read_state_dict(path: str | Path, subfolder: str = "transformer") -> dict[str, Tensor]:
     """All weights of one model, under the files' own names. path: as for `files.shard_paths`."""
     return merge([read_file(shard) for shard in shard_paths(path, subfolder)], Path(path).name)
-
-
-def _refuse_uncomputable(native: StateDict, dtype: torch.dtype | None, source: str) -> None:
-    """Raise ValueError for weights that torch's own layers cannot compute with as they are."""
-    if any(is_quantization(key) for key in native):
-        raise ValueError(
-            f"{source} is quantized, which plain torch layers cannot run. Use ComfyUI's loader "
-            "node for it, or the file in bfloat16, float16 or float32."
-        )
-    dtypes = {tensor.dtype for tensor in native.values()}
-    if dtype is None and (len(dtypes) > 1 or any(d.itemsize == 1 for d in dtypes)):
-        raise ValueError(
-            f"{source} holds {', '.join(sorted(map(str, dtypes)))}, in which torch cannot compute "
-            "directly: pass the dtype to run in, for example torch.bfloat16."
-        )

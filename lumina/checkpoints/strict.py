@@ -85,7 +85,7 @@ def _quoted(keys: Collection[str]) -> str:
 def _check_shape(
     key: str, weight: Tensor, expected: torch.Size, source: str, shapes_from: str
 ) -> None:
-    if weight.shape != expected and not is_packed(weight):
+    if weight.shape != expected and not is_four_bit(weight):
         raise ValueError(
             f'{source} does not fit together: "{key}" is {_shape_text(weight.shape)} where '
             f"{shapes_from} asks for {_shape_text(expected)}. Parts of two models may be mixed."
@@ -96,7 +96,7 @@ def _shape_text(shape: torch.Size) -> str:
     return " x ".join(map(str, shape)) or "a single number"
 
 
-def is_packed(weight: Tensor) -> bool:
+def is_four_bit(weight: Tensor) -> bool:
     """Whether a weight is stored in 4 bits: each byte holds two values of a row."""
     return weight.dtype == torch.uint8
 
@@ -106,3 +106,18 @@ def size(weights: StateDict, key: str, source: str, axis: int = 0) -> int:
     if key not in weights:
         raise ValueError(f'{source} is incomplete: it has no "{key}". {GET_ALL}')
     return weights[key].shape[axis]
+
+
+def refuse_uncomputable(weights: StateDict, dtype: torch.dtype | None, source: str) -> None:
+    """Raise ValueError for weights that torch's own layers cannot compute with as they are."""
+    if any(is_quantization(key) for key in weights):
+        raise ValueError(
+            f"{source} is quantized, which plain torch layers cannot run. Use ComfyUI's loader "
+            "node for it, or the file in bfloat16, float16 or float32."
+        )
+    dtypes = {tensor.dtype for tensor in weights.values()}
+    if dtype is None and (len(dtypes) > 1 or any(d.itemsize == 1 for d in dtypes)):
+        raise ValueError(
+            f"{source} holds {', '.join(sorted(map(str, dtypes)))}, in which torch cannot compute "
+            "directly: pass the dtype to run in, for example torch.bfloat16."
+        )

@@ -6,7 +6,6 @@ attention, head gate, norm, time embedder and feed-forward.
 Axes: B batch, L image tokens, S caption tokens, D width.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -159,7 +158,7 @@ class LayerKit:
     """The layers that a network is built from, and its weights' device and dtype.
 
     ops: namespace of Linear, Embedding, LayerNorm and RMSNorm. norm: class of the decoders' norms.
-    A network takes these fields as keyword arguments; each defaults to plain torch.
+    A network takes those that it uses as keyword arguments; each defaults to plain torch.
     """
 
     ops: Operations = nn
@@ -171,11 +170,6 @@ class LayerKit:
     tied_head: TiedHead = embedding_as_head
     device: torch.device | str | None = None
     dtype: torch.dtype | None = None
-
-    @classmethod
-    def of(cls, fields: Mapping[str, object]) -> "LayerKit":
-        """A kit with these fields; the others default to torch. Raises TypeError if unknown."""
-        return cls(**fields)  # type: ignore[arg-type]  # the caller's to match, field by field
 
     def linear(self, inputs: int, outputs: int, bias: bool = True) -> nn.Module:
         return self.ops.Linear(inputs, outputs, bias=bias, device=self.device, dtype=self.dtype)

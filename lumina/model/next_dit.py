@@ -16,7 +16,18 @@ from .. import rope
 from ..config import NextDiTConfig
 from ..options.forward import ForwardOptions
 from .caption import additive_mask, masked_mean
-from .layers import FeedForward, LayerKit, TimeEmbedder
+from .layers import (
+    Attended,
+    Attention,
+    FeedForward,
+    HeadGate,
+    LayerKit,
+    Operations,
+    Rotate,
+    TimeEmbedder,
+    scaled_dot_product_attention,
+    unpatched,
+)
 from .patches import patchify, unpatchify
 
 
@@ -135,13 +146,32 @@ class FinalLayer(nn.Module):
 class NextDiT(nn.Module):
     """The text-to-image Next-DiT, every released size.
 
-    handed_in: fields of a `LayerKit`, with which a host builds it from its own layers. Weights are
-    not initialized.
+    The keyword arguments are those of a `LayerKit`, with which a host builds it from its own
+    layers. Weights are not initialized.
     """
 
-    def __init__(self, config: NextDiTConfig, **handed_in: object) -> None:
+    def __init__(
+        self,
+        config: NextDiTConfig,
+        *,
+        ops: Operations = nn,
+        attention: Attention = scaled_dot_product_attention,
+        attended: Attended = unpatched,
+        rotate: Rotate = rope.rotate,
+        gate: type[HeadGate] = HeadGate,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        kit = LayerKit.of(handed_in)
+        kit = LayerKit(
+            ops=ops,
+            attention=attention,
+            attended=attended,
+            rotate=rotate,
+            gate=gate,
+            device=device,
+            dtype=dtype,
+        )
         self.config = config
         self.x_embedder = kit.linear(config.patch_size**2 * config.in_channels, config.dim)
         self.t_embedder = TimeEmbedder(config.condition_dim, kit)

@@ -1,14 +1,15 @@
 """What may follow classifier-free guidance: channels left out of it, bounds on its strength.
 
-Tensors are velocities (B, C, H, W), picture minus noise; every rule treats each picture of a batch
-by itself. `on_channels` serves denoised pictures as well. Lumina-Next guides three of its four
-latent channels (`forward_with_cfg` of the released code).
+Tensors are (B, C, H, W); every rule treats each picture of a batch by itself. Lumina-Next guides
+three of its four latent channels (`forward_with_cfg` of the released code).
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..parameters import Parameter
+from ..parameters import Parameter, check_fields
 
 RELEASED_CHANNELS = 3
 CHANNELS = {"released": RELEASED_CHANNELS, "all": None}  # how many of them are guided
@@ -68,13 +69,68 @@ PARAMETERS = {
 }
 
 
+@dataclass(frozen=True)
+class Guidance:
+    """The default is the released code's: three channels, always, nothing else.
+
+    channels: which are guided, a name in CHANNELS. start, end: sigma from which and down to which
+    cfg acts, outside it the prompt alone does. renorm: longest guided velocity, in lengths of the
+    prompt's own; 0 is off. rescale: share of the spread brought back; 0 is off. zero_steps: first
+    steps that leave the noise as it is (arXiv:2503.18886). Raises ValueError for a setting out of
+    range, and for a start below the end.
+    """
+
+    channels: str = "released"
+    start: float = PARAMETERS["start"].default
+    end: float = PARAMETERS["end"].default
+    renorm: float = PARAMETERS["renorm"].default
+    rescale: float = PARAMETERS["rescale"].default
+    zero_steps: int = int(PARAMETERS["zero_steps"].default)
+
+    def __post_init__(self) -> None:
+        check_fields(PARAMETERS, self)
+        if self.channels not in CHANNELS:
+            raise ValueError(f'guidance acts on channels {list(CHANNELS)}, got "{self.channels}"')
+        if self.end > self.start:
+            raise ValueError(
+                f"Guidance starts at a higher sigma than it ends, both from 1 (noise) to 0 "
+                f"(picture); got start {self.start:g} and end {self.end:g}."
+            )
+
+    def acts_at(self, sigma: float) -> bool:
+        return self.end <= sigma <= self.start
+
+    def leaves_noise(self, sigma: Tensor, sigmas: Tensor) -> bool:
+        """Whether `sigma` (B,) is one of the first of `sigmas` (steps + 1,), which are skipped."""
+        last = sigmas[min(self.zero_steps, len(sigmas) - 1)]
+        return self.zero_steps > 0 and bool(sigma.max() > last)
+
+    def bounded(self, guided: Tensor, conditional: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        """The denoised picture by these rules, from the `guided` one.
+
+        conditional: the picture by the prompt alone. x: the noisy latent, at `sigma` (B,).
+        """
+        count = CHANNELS[self.channels]
+        if count is not None:
+            guided = on_channels(guided, conditional, count)
+        if not self.renorm and not self.rescale:
+            return guided
+        sigma = sigma.reshape(-1, 1, 1, 1)  # denoised = x + sigma * velocity
+        velocity, bound = (guided - x) / sigma, (conditional - x) / sigma
+        if self.renorm:
+            velocity = renormalized(velocity, bound, self.renorm)
+        if self.rescale:
+            velocity = rescaled(velocity, bound, self.rescale)
+        return x + sigma * velocity
+
+
 def on_channels(guided: Tensor, conditional: Tensor, count: int) -> Tensor:
     """Guidance on the first `count` channels; the rest as the prompt alone predicts them."""
     return torch.cat([guided[:, :count], conditional[:, count:]], dim=1)
 
 
 def renormalized(guided: Tensor, conditional: Tensor, limit: float) -> Tensor:
-    """`guided` shortened where it is longer than `limit` times `conditional` (CFG renorm).
+    """A `guided` velocity, shortened if longer than `limit` times `conditional` (CFG renorm).
 
     Length is that of a picture's whole velocity. Lumina-Image 2.0's demo uses limit 1.
     """
@@ -83,7 +139,7 @@ def renormalized(guided: Tensor, conditional: Tensor, limit: float) -> Tensor:
 
 
 def rescaled(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
-    """`guided` with a `share` of its spread brought back to that of `conditional`.
+    """A `guided` velocity with a `share` of its spread brought back to that of `conditional`.
 
     Against colors that strong guidance burns (arXiv:2305.08891, section 3.4).
     """

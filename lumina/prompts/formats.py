@@ -19,8 +19,8 @@ class PromptFormat:
     name: of the encoder inside a CLIP, and the prefix of its weights in files that the host saves.
     begin, end, pad: token ids; begin, unless None, precedes every prompt. limit: tokens read, begin
     and end included. hidden_state: numbered as transformers' `hidden_states`. published_as: the
-    model that has the right tokenizer_file. are_fixed: whether another begin or end token means
-    another model's tokenizer.
+    model that has the right tokenizer_file. has_fixed_tokens: whether another begin or end token
+    means another model's tokenizer.
     """
 
     name: str
@@ -32,7 +32,7 @@ class PromptFormat:
     hidden_state: int
     published_as: str
     tokenizer_file: str = "tokenizer.model"
-    are_fixed: bool = True
+    has_fixed_tokens: bool = True
 
     @property
     def special_tokens(self) -> dict[str, int]:

@@ -192,10 +192,14 @@ def sample_dopri5(
     The estimated error of a step stays below atol + rtol * |x|, root mean square over each picture.
     `sigmas` between the ends give only the first step and the progress. callback hears of each step
     when it is done, with what was reached. Raises RuntimeError if `max_steps` steps, those retaken
-    for their error included, miss the end, and ValueError for a parameter out of range.
+    for their error included, miss the end, and ValueError for a tolerance that is not above 0, or
+    no steps at all.
     """
-    for name, value in {"rtol": rtol, "atol": atol, "max_steps": max_steps}.items():
-        PARAMETERS["dopri5"][name].check(name, value)
+    if not (rtol > 0 and atol > 0 and max_steps >= 1):
+        raise ValueError(
+            f"dopri5 needs rtol and atol above 0 and at least one step; got rtol {rtol:g}, atol "
+            f"{atol:g} and max_steps {max_steps}."
+        )
     slope, state, grid = Slope(model, extra_args), _state(x), sigmas.tolist()
     if len(grid) < 2:
         return x

@@ -8,10 +8,19 @@ Llama 2 (arXiv:2307.09288); every state agrees with transformers' GemmaModel and
 
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from .. import rope
-from ..model.layers import LayerKit
+from ..model.layers import (
+    Attention,
+    LayerKit,
+    OffsetRMSNorm,
+    Operations,
+    TiedHead,
+    embedding_as_head,
+    scaled_dot_product_attention,
+)
 from .config import FAMILIES, DecoderConfig
 from .layers import DecoderLayer, LayerCache, causal_mask
 
@@ -19,13 +28,30 @@ from .layers import DecoderLayer, LayerCache, causal_mask
 class Decoder(nn.Module):
     """The decoder stack; its last norm and, where the weights have one, its output head.
 
-    handed_in: fields of a `LayerKit`. Activations keep the dtype of the embeddings, so weights of
-    another dtype need layers that cast them at use.
+    The keyword arguments are those of a `LayerKit`. Activations keep the dtype of the embeddings,
+    so weights of another dtype need layers that cast them at use.
     """
 
-    def __init__(self, config: DecoderConfig, **handed_in: object) -> None:
+    def __init__(
+        self,
+        config: DecoderConfig,
+        *,
+        ops: Operations = nn,
+        attention: Attention = scaled_dot_product_attention,
+        norm: type[OffsetRMSNorm] = OffsetRMSNorm,
+        tied_head: TiedHead = embedding_as_head,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        kit = LayerKit.of(handed_in)
+        kit = LayerKit(
+            ops=ops,
+            attention=attention,
+            norm=norm,
+            tied_head=tied_head,
+            device=device,
+            dtype=dtype,
+        )
         self.config, self.tied_head = config, kit.tied_head
         self.embed_tokens = kit.embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config, kit) for _ in range(config.layers))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..checkpoints.config_json import ConfigJson
 from .config import FAMILIES
-from .config_json import ConfigJson
 
 DECODER, T5 = "decoder", "t5"
 
@@ -84,11 +84,12 @@ def _is_plain_decoder(config_json: ConfigJson) -> bool:
     scaling = config_json.get("rope_scaling") or config_json.get("rope_parameters") or {}
     if not isinstance(scaling, Mapping):
         return False
+    model_type = str(config_json["model_type"])
     rope_type = scaling.get("rope_type", scaling.get("type", "default"))
     biases = config_json.get("attention_bias") or config_json.get("mlp_bias")
-    if config_json["model_type"] == "llama" and config_json.get("hidden_act", "silu") != "silu":
+    if model_type == "llama" and config_json.get("hidden_act", "silu") != "silu":
         return False
-    return config_json["model_type"] in FAMILIES and rope_type == "default" and not biases
+    return model_type in FAMILIES and rope_type == "default" and not biases
 
 
 def _is_plain_t5(config_json: ConfigJson) -> bool:

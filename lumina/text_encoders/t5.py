@@ -46,9 +46,10 @@ def t5_to_native(
     """The encoder's own tensors, not copied; the embedding is "shared.weight".
 
     Leaves out the decoder, the output head, and names without a dot (a tokenizer inside the file).
-    Raises ValueError that names `source` and a key that is missing, unknown or of another shape.
+    Raises ValueError that names `source` and a key that is missing, unknown, of another shape, or
+    there twice with different values.
     """
-    renamed = T5_KEYS.rename(state_dict)
+    renamed = T5_KEYS.rename(state_dict, source)
     native = {key: tensor for key, tensor in renamed.items() if "." in key}
     expected = expected_shapes(t5_config(native, source=source))
     strict.check(native, expected, source, network_name="T5")

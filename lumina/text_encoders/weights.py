@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import strict
+from ..checkpoints.config_json import ConfigJson, group, number
+from ..checkpoints.config_json import size as size_in
 from ..checkpoints.key_names import KeyMap, StateDict, layer_count
 from .config import FAMILIES, DecoderConfig
-from .config_json import ConfigJson, group, number
-from .config_json import size as size_in
 from .decoder import Decoder
 from .families import explain_unknown, family_of
 
@@ -26,6 +26,7 @@ OUTPUT_HEAD = "lm_head.weight"
 DECODER_KEYS = KeyMap(
     {
         "*.rotary_emb.inv_freq": None,  # stored tables, which are computed here
+        "rotary_emb.inv_freq": None,
         "model.*": "*",
     }
 )
@@ -40,9 +41,11 @@ def load_decoder(
 ) -> Decoder:
     """A decoder on torch's layers with the file's own tensors, ready to run.
 
-    dtype None keeps the file's dtype. Raises ValueError as `to_native` does.
+    dtype None keeps the file's dtype. Raises ValueError as `to_native` does, and for weights that
+    torch's layers cannot compute with.
     """
     native = to_native(state_dict, config_json, source=source)
+    strict.refuse_uncomputable(native, dtype, source)
     # On "meta": initializing two billion weights only to replace them takes a minute.
     model = Decoder(decoder_config(native, config_json), device="meta")
     model.load_state_dict(native, assign=True)
@@ -59,20 +62,24 @@ def to_native(
 
     Keys may have the `model.` prefix. Leaves out a tied output head (Gemma's), stored rotary
     tables, and names without a dot (a tokenizer inside the file). Raises ValueError that names
-    `source` and a key that is missing, unknown or of another shape, or as `decoder_config` does.
+    `source` and a key that is missing, unknown, of another shape, or there twice with different
+    values; or as `decoder_config` does.
     """
-    native = _renamed(state_dict, config_json)
+    native = _renamed(state_dict, config_json, source)
     config = decoder_config(native, config_json, source=source)
     expected = strict.shapes_of(Decoder(config, device="meta"))
     strict.check(native, expected, source, network_name=FAMILIES[config.family].name)
     return native
 
 
-def _renamed(state_dict: StateDict, config_json: ConfigJson | None) -> dict[str, Tensor]:
-    renamed = DECODER_KEYS.rename(state_dict)
+def _renamed(
+    state_dict: StateDict, config_json: ConfigJson | None, source: str
+) -> dict[str, Tensor]:
+    renamed = DECODER_KEYS.rename(state_dict, source)
     native = {key: tensor for key, tensor in renamed.items() if "." in key}
-    if family_of(native, config_json) == "gemma":
-        native.pop(OUTPUT_HEAD, None)
+    family = FAMILIES.get(family_of(native, config_json) or "")
+    if family and family.ties_head:  # a head in the file repeats the embedding, scales included
+        native = {key: t for key, t in native.items() if not key.startswith("lm_head.")}
     return native
 
 
@@ -90,7 +97,7 @@ def decoder_config(
     the rows of the projections.
     """
     config_json = config_json or {}
-    native = _renamed(state_dict, config_json)
+    native = _renamed(state_dict, config_json, source)
     family = family_of(native, config_json)
     if family not in FAMILIES:
         raise ValueError(explain_unknown(native, config_json, source, known="Gemma-1, LLaMA-2"))

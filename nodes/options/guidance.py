@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ...host.options import guidance
-from ...lumina.options.guidance import CHANNELS, PARAMETERS
+from ...host.options.guidance import with_guidance
+from ...lumina.options.guidance import CHANNELS, PARAMETERS, Guidance
 from ..inputs import number_input
 
 
@@ -25,7 +25,7 @@ class GuidanceNode(io.ComfyNode):
                 io.Combo.Input(
                     "channels",
                     options=list(CHANNELS),
-                    default=guidance.Guidance().channels,
+                    default=Guidance().channels,
                     tooltip="released: the first 3 of the 4 latent channels, as the released code "
                     "does. all: every channel, a little stronger.",
                 ),
@@ -45,8 +45,8 @@ class GuidanceNode(io.ComfyNode):
         rescale: float,
         zero_steps: int,
     ) -> io.NodeOutput:
-        rules = guidance.Guidance(channels, start, end, renorm, rescale, zero_steps)
-        return io.NodeOutput(guidance.with_guidance(model, rules))
+        rules = Guidance(channels, start, end, renorm, rescale, zero_steps)
+        return io.NodeOutput(with_guidance(model, rules))
 
 
 NODES = [GuidanceNode]

@@ -1,6 +1,7 @@
 """Who may import whom: nodes -> host -> lumina -> torch, and the host's modules from where."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -45,14 +46,14 @@ def test_layer_imports_only_downwards(path):
 @pytest.mark.parametrize(
     "module, source, named",
     [
-        ("lumina/rope.py", "import comfy.utils", "comfy"),
-        ("lumina/rope.py", "from ..host import model", "..host"),
-        ("lumina/rope.py", "from .. import nodes", "..nodes"),
-        ("lumina/deeper/rope.py", "from ...host.model import LuminaNext", "..host"),
-        ("host/model.py", "from ..nodes import load", "..nodes"),
-        ("host/model.py", "from comfy_api.latest import io", "comfy_api"),
-        ("host/model.py", "from lumina import rope", "lumina"),
-        ("nodes/load.py", "def f():\n    import folder_paths", "folder_paths"),
+        ("lumina/rope/scaling.py", "import comfy.utils", "comfy"),
+        ("lumina/config.py", "from ..host import model", "..host"),
+        ("lumina/config.py", "from .. import nodes", "..nodes"),
+        ("lumina/rope/scaling.py", "from ...host.model import LuminaNext", "..host"),
+        ("host/model/loading.py", "from ...nodes import loaders", "..nodes"),
+        ("host/model/loading.py", "from comfy_api.latest import io", "comfy_api"),
+        ("host/model/loading.py", "from lumina import rope", "lumina"),
+        ("nodes/loaders.py", "def f():\n    import folder_paths", "folder_paths"),
     ],
 )
 def test_upward_import_is_named(module, source, named):
@@ -62,10 +63,37 @@ def test_upward_import_is_named(module, source, named):
 @pytest.mark.parametrize(
     "module, source",
     [
-        ("lumina/model.py", "from .rope import rotate"),
-        ("host/model.py", "import comfy.ops\nfrom ..lumina.model import NextDiT\nfrom . import x"),
-        ("nodes/load.py", "from ..host import loading\nfrom comfy_api.latest import io"),
+        ("lumina/model/next_dit.py", "from ..rope import rotate"),
+        (
+            "host/model/loading.py",
+            "import comfy.ops\nfrom ...lumina.model import next_dit\nfrom . import ops",
+        ),
+        ("nodes/loaders.py", "from ..host import loading\nfrom comfy_api.latest import io"),
     ],
 )
 def test_downward_import_is_allowed(module, source):
     assert not forbidden_imports(source, Path(module))
+
+
+def folders_imported(layer):
+    """Folder of `layer` -> the other folders of it that the modules inside import."""
+    imported = {}
+    for path in sorted((ROOT / layer).glob("*/**/*.py")):
+        module = path.relative_to(ROOT / layer)
+        for node in ast.walk(ast.parse(path.read_text())):
+            depth = len(module.parts) - getattr(node, "level", 0)
+            if not isinstance(node, ast.ImportFrom) or depth != 0:
+                continue  # of the levels above `layer`, or inside the folder
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found = {
+                name.split(".")[0] for name in names if (ROOT / layer / name.split(".")[0]).is_dir()
+            }
+            imported.setdefault(module.parts[0], set()).update(found - {module.parts[0]})
+    return imported
+
+
+@pytest.mark.parametrize("layer", ["host", "lumina"])
+def test_folders_import_each_other_in_one_direction(layer):
+    imported = folders_imported(layer)
+    assert "options" in imported["model"]
+    graphlib.TopologicalSorter(imported).prepare()  # raises CycleError, which names the circle

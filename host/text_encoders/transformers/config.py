@@ -12,8 +12,8 @@ from transformers import (
     PretrainedConfig,
 )
 
+from ....lumina.checkpoints.config_json import ConfigJson
 from ....lumina.prompts.formats import HIDDEN_STATE, MAX_TOKENS, PromptFormat
-from ....lumina.text_encoders.config_json import ConfigJson
 
 NAME = "transformers_model"  # of the encoder inside a CLIP
 # Ignored: code to run, which is never run, and dtype and implementation, which the host decides.
@@ -126,7 +126,7 @@ def prompt_format(
         hidden_state=-1 if is_encoder else HIDDEN_STATE,
         published_as="the same model",
         tokenizer_file="tokenizer.json",
-        are_fixed=False,
+        has_fixed_tokens=False,
     )
 
 

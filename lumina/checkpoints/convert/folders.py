@@ -102,9 +102,7 @@ def _config(folder: Path) -> str:
             f"The folder {folder.name} has no config.json, which says what its weights are. "
             "Download it into the folder, from where the weights are."
         )
-    text = path.read_text("utf-8", "replace")
-    json_object(text, f"{path.name} in {folder.name}")
-    return text
+    return json.dumps(json_object(path.read_bytes(), f"{path.name} in {folder.name}"))
 
 
 def _tokenizer(folders: list[Path], source: str) -> Path:

@@ -418,11 +418,16 @@ def test_dopri5_may_take_exactly_its_last_step():
         calls(needed - 1)
 
 
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
 @pytest.mark.parametrize("name", PARAMETERS["dopri5"])
-def test_dopri5_refuses_a_parameter_out_of_range(name):
-    low = PARAMETERS["dopri5"][name].low
-    with pytest.raises(ValueError, match=f"{name} must be .*from {low:g} to"):
-        solve("dopri5", Model(growth), X, grid(3), **{name: low / 2})
+def test_dopri5_refuses_what_no_step_could_keep_to(name, value):
+    with pytest.raises(ValueError, match=f"above 0.*at least one step.*{name} {value}"):
+        solve("dopri5", Model(growth), X, grid(3), **{name: value})
+
+
+def test_dopri5_takes_tighter_tolerances_than_the_editor_offers():
+    found = solve("dopri5", Model(growth), X.double(), grid(3).double(), rtol=1e-9, atol=1e-9)
+    assert_close(found, growth_solution(X.double(), 1.0, 0.0), rtol=1e-7, atol=0)
 
 
 def test_dopri5_refuses_a_model_that_gives_no_numbers():

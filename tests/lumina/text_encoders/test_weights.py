@@ -29,6 +29,7 @@ def test_file_with_prefix_and_output_head_is_the_same_model() -> None:
     theirs = oracle()
     whole, bare = theirs.state_dict(), theirs.model.state_dict()
     whole["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+    whole["model.rotary_emb.inv_freq"] = whole["rotary_emb.inv_freq"] = torch.ones(8)
     whole["spiece_model"] = torch.zeros(3, dtype=torch.uint8)
     assert "lm_head.weight" in whole and "model.norm.weight" in whole
     assert to_native(whole).keys() == to_native(bare).keys() == bare.keys()
@@ -97,6 +98,26 @@ def test_unknown_key_is_named() -> None:
 def test_scale_beside_a_quantized_weight_is_kept() -> None:
     weights = tiny_file() | {"model.layers.0.mlp.up_proj.weight_scale": torch.ones(1)}
     assert "layers.0.mlp.up_proj.weight_scale" in to_native(weights)
+
+
+def test_quantized_head_that_repeats_the_embedding_is_left_out() -> None:
+    head = {"lm_head.weight": torch.zeros(61, 32), "lm_head.weight_scale": torch.ones(1)}
+    assert to_native(tiny_file() | head).keys() == tiny_file().keys()
+
+
+def test_two_values_for_one_weight_are_refused() -> None:
+    weights = {"model.norm.weight": torch.ones(32)} | tiny_file()
+    with pytest.raises(ValueError, match='^two.pt has two different values for "norm.weight"'):
+        to_native(weights, source="two.pt")
+
+
+def test_quantized_weights_are_not_run_on_plain_layers() -> None:
+    scale = {"layers.0.mlp.up_proj.weight_scale": torch.ones(1)}
+    with pytest.raises(ValueError, match="^fp8.safetensors is quantized"):
+        load_decoder(tiny_file() | scale, source="fp8.safetensors")
+    half = {key: weight.to(torch.float8_e4m3fn) for key, weight in tiny_file().items()}
+    with pytest.raises(ValueError, match="float8_e4m3fn.*pass the dtype"):
+        load_decoder(half)
 
 
 @pytest.mark.parametrize("width", [2048, 3200])

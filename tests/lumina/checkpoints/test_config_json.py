@@ -2,7 +2,7 @@
 
 import pytest
 
-from lumina_next.lumina.text_encoders.config_json import LARGEST_SIZE, group, number, size
+from lumina_next.lumina.checkpoints.config_json import LARGEST_SIZE, group, number, size
 from lumina_next.lumina.text_encoders.weights import decoder_config
 from lumina_next.tests.support.decoders import tiny_file
 

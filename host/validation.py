@@ -3,10 +3,10 @@
 import functools
 from collections.abc import Callable
 
-from ...lumina.checkpoints.broken_files import explain_unreadable
-from ..model.loading import check_model
-from ..text_encoders.loading import check_text_encoder
-from .folders import MODELS, TEXT_ENCODERS, ModelKind, Stored, locate
+from ..lumina.checkpoints.broken_files import explain_unreadable
+from .checkpoints.folders import MODELS, TEXT_ENCODERS, ModelKind, Stored, locate
+from .model.loading import check_model
+from .text_encoders.loading import check_text_encoder
 
 CHECKS: dict[ModelKind, Callable[[Stored], None]] = {
     MODELS: check_model,
@@ -18,15 +18,14 @@ def explain_unusable(kind: ModelKind, name: str) -> str | None:
     """Why a model cannot be used, as an error text; None if nothing is wrong with it."""
     try:
         stored = locate(kind, name)
-        return _explain_unusable(kind, name, stored.state())
+        return _explain_unusable(kind, stored, stored.state())
     except (ValueError, FileNotFoundError) as error:
         return str(error)
 
 
 # Called at every job for each loader, and a large vocabulary takes a second to read.
 @functools.lru_cache(maxsize=32)
-def _explain_unusable(kind: ModelKind, name: str, state: tuple) -> str | None:
-    stored = locate(kind, name)
+def _explain_unusable(kind: ModelKind, stored: Stored, state: tuple) -> str | None:
     problem = next(filter(None, map(explain_unreadable, stored.files)), None)
     if problem is None:
         try:

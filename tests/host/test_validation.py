@@ -19,6 +19,16 @@ def test_nodes_make_a_latent_from_a_prompt(host, folder, encoders):
     assert latent.isfinite().all() and latent.std() > 0
 
 
+@pytest.fixture
+def encoders(host):
+    return tiny.write_gemma(host)
+
+
+@pytest.fixture(params=tiny.TEXT_FAMILIES)
+def family(request):
+    return tiny.TEXT_FAMILIES[request.param]
+
+
 @pytest.mark.parametrize(
     "name, message",
     [
@@ -59,7 +69,8 @@ def test_bad_text_encoder_is_refused_before_anything_runs(host, folder, encoders
 
 def problem(name):
     """What the loader says of a text encoder before anything runs; None if nothing."""
-    from lumina_next.host.checkpoints import folders, validation
+    from lumina_next.host import validation
+    from lumina_next.host.checkpoints import folders
 
     return validation.explain_unusable(folders.TEXT_ENCODERS, name)
 
