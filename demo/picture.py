@@ -20,7 +20,8 @@ import aiohttp
 
 from lumina.checkpoints.convert.disk import atomic_write
 from tools.comfyui import Host
-from tools.environment import HOST_VERSION
+from tools.environment import host_directory
+from tools.shell import shown
 
 from . import FOLDER, GRAPH, client
 
@@ -33,7 +34,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     graph = with_settings(json.loads(GRAPH.read_text()), arguments)
     started = time.monotonic()
-    print(f"Starting ComfyUI {HOST_VERSION} with this pack", flush=True)
+    print(f"Starting ComfyUI in {shown(host_directory())} with this pack", flush=True)
     with tempfile.TemporaryDirectory() as base, Host(Path(base), output=OUTPUT) as host:
         print(f"ComfyUI is ready after {time.monotonic() - started:.1f} s", flush=True)
         picture = make_picture(host, graph)

@@ -119,11 +119,14 @@ def unfinished() -> Path:
 
 
 def install(level: str, *requirements: Path) -> None:
-    """pip-install requirement lists into .venv, unless the level's stamp says it is done."""
-    done = stamp(VENV, level, VENV / "pyvenv.cfg", CONSTRAINTS, *requirements)
-    if done.exists():
+    """pip-install requirement lists into .venv, unless a stamp says that it is done."""
+    done = [
+        stamp(VENV, VENV / "pyvenv.cfg", CONSTRAINTS, *requirements[: count + 1])
+        for count in range(len(requirements))  # with more lists, what fewer ask for is there too
+    ]
+    if done[-1].exists():
         return
-    remove_stamps(VENV, level)
+    remove_stamps(VENV)  # of every level: pip may change versions that another has installed
     say(f"Installing what the {level} environment needs (the first time takes some minutes)")
     lists = [argument for path in requirements for argument in ("-r", path)]
     # Without a terminal pip's list of everything already satisfied would bury the rest.
@@ -133,24 +136,25 @@ def install(level: str, *requirements: Path) -> None:
     with writing():
         run(PYTHON, "-m", "pip", "install", *quiet, "-c", CONSTRAINTS, *lists)
     repair_cuda_builds(VENV)
-    done.touch()
+    for file in done:
+        file.touch()
 
 
-def stamp(folder: Path, level: str, *files: Path) -> Path:
-    """The empty file that lies in `folder` once `level` is installed as `files` say."""
+def stamp(folder: Path, *files: Path) -> Path:
+    """The empty file that lies in `folder` once it is installed as `files` say."""
     texts = "\0".join(path.read_text() for path in files)
-    return folder / f"{level}-{hashlib.sha256(texts.encode()).hexdigest()}.stamp"
+    return folder / f"installed-{hashlib.sha256(texts.encode()).hexdigest()}.stamp"
 
 
-def remove_stamps(folder: Path, level: str) -> None:
-    for old in folder.glob(f"{level}-*.stamp"):
+def remove_stamps(folder: Path) -> None:
+    for old in folder.glob("*.stamp"):
         old.unlink()
 
 
 def install_aside(requirements: Path) -> None:
     """pip-install a list into `aside`, where it is complete whenever it is there."""
     folder = aside(requirements)
-    done = stamp(folder, "aside", VENV / "pyvenv.cfg", requirements)
+    done = stamp(folder, VENV / "pyvenv.cfg", requirements)
     if done.exists():
         return
     say(f"Installing {requirements.stem} into {shown(folder)}")
@@ -178,10 +182,10 @@ def prepare_browser() -> None:
         say("npm is not there, so the browser tests will be skipped")
         return
     modules = BROWSER / "node_modules"
-    done = stamp(modules, "browser", BROWSER / "package.json")
+    done = stamp(modules, BROWSER / "package.json")
     if done.exists():
         return
-    remove_stamps(modules, "browser")
+    remove_stamps(modules)
     say("Installing the browser driver")
     # No lock file: there is one dependency, its version is exact and it has none of its own.
     run("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", cwd=BROWSER)

@@ -55,6 +55,19 @@ def test_interrupted_installation_is_done_again(installed, tmp_path, monkeypatch
     assert len(installed) == 2
 
 
+def test_other_level_counts_only_while_its_lists_do(installed, tmp_path):
+    """As `make test`, `make demo` with another ComfyUI, and `make test` again."""
+    ours, theirs, tests = (tmp_path / name for name in ("requirements.txt", "b.txt", "tests.txt"))
+    theirs.write_text("torch==2.5\n")
+    tests.write_text("pytest\n")
+    environment.install("development", ours, tests)
+    environment.install("host", ours)  # is there already
+    assert len(installed) == 1
+    environment.install("host", theirs)
+    environment.install("development", ours, tests)
+    assert len(installed) == 3
+
+
 @pytest.fixture
 def aside(installed, tmp_path, monkeypatch):
     """A list of packages to be installed aside, where pip makes an empty folder."""
