@@ -1,4 +1,4 @@
-# make demo PROMPT="a blue square on a white background"   a picture from the embedded model
+# make demo PROMPT="a blue square on a white background"   a picture from the demo model
 # make test                                                everything; make fast-test: without ComfyUI
 # make lint                                                ruff and mypy, without running anything
 #

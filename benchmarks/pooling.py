@@ -4,7 +4,7 @@
 
 Values are averaged in both. "after" is what lumina does: the keys of a cell are turned, each to its
 own place, and then averaged. "before": they are averaged as they are and turned to the cell's
-middle. The paper does not say which. Pictures of the demonstration model, Euler and the sigmoid
+middle. The paper does not say which. Pictures of the demo model, Euler and the sigmoid
 schedule; `error` is the latents' root mean square distance from those drawn from the same noise
 without context drop, `closer` the share of pictures in which this one is closer to them than the
 other. Prints a Markdown table and writes benchmarks/results/pooling.json.
@@ -84,7 +84,7 @@ def pooling_attention(
 
 
 def demo_model() -> Demo:
-    """The demonstration model on `pooling_attention`."""
+    """The demo model on `pooling_attention`."""
     demo = Demo()
     model = NextDiT(demo.dit.config, attention=pooling_attention, device="meta")
     model.load_state_dict(demo.dit.state_dict(), assign=True)

@@ -1,6 +1,6 @@
-"""The demonstration model: what its pictures are, how it was trained and how it is judged.
+"""The demo model: what its pictures are, how it was trained and how it is judged.
 
-Scripts run from the repository root as `python -m demo.<room>.<name>`; nothing in the node pack
+Scripts run from the repository root as `python -m demo.<folder>.<name>`; nothing in the node pack
 imports them.
 """
 

@@ -1,5 +1,6 @@
 """Lumina-Next without ComfyUI: the theory, in plain torch. The folders are its parts.
 
-Convention everywhere: time t runs from 0 (noise) to 1 (picture); the network predicts the
-velocity, picture minus noise.
+Conventions: the network speaks of time t, from 0 (noise) to 1 (picture), and predicts the
+velocity, picture minus noise. Schedules, solvers and guidance speak of sigma = 1 - t, as ComfyUI's
+samplers do.
 """

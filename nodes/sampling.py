@@ -1,7 +1,7 @@
 """Noise to picture: the paper's schedules as SIGMAS, its solvers as SAMPLER, and both in one node.
 
 Steps are intervals: N steps go through N + 1 sigmas. Choices, limits and tooltips are those of
-`lumina`, so that the editor cannot offer what the maths refuses.
+`lumina`, so that the editor cannot offer what the math refuses.
 """
 
 from collections.abc import Mapping

@@ -22,7 +22,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402 - reads the number of threads
 
 ROOT = Path(__file__).resolve().parents[1]
-HOST_TESTS = [ROOT / "tests" / room for room in ("host", "browser")]
+HOST_TESTS = [ROOT / "tests" / folder for folder in ("host", "browser")]
 
 # `import nodes` must mean ComfyUI's nodes.py, never this pack's nodes/ folder.
 sys.path[:] = [p for p in sys.path if Path(p).resolve() != ROOT]
@@ -54,7 +54,7 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def needs_host(path):
-    return any(path.is_relative_to(room) for room in HOST_TESTS)
+    return any(path.is_relative_to(folder) for folder in HOST_TESTS)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks

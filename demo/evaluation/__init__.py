@@ -1,1 +1,1 @@
-"""How well the demonstration model draws, under every setting of the pack; in plain torch."""
+"""How well the demo model draws, under every setting of the pack; in plain torch."""

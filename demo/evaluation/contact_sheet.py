@@ -1,4 +1,4 @@
-"""Twelve pictures of the embedded model with their prompts, as one picture: demo/contact-sheet.png.
+"""Twelve pictures of the demo model with their prompts, as one picture: demo/contact-sheet.png.
 
     python -m demo.evaluation.contact_sheet
 

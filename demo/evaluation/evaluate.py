@@ -1,10 +1,10 @@
-"""How much of a caption the demonstration model draws, over captions that it never saw.
+"""How much of a caption the demo model draws, over captions that it never saw.
 
     python -m demo.evaluation.evaluate --count 240
 
-Scenes are those that training holds back (scenes.is_held_out), half with one thing and half with
-two, each described in the main phrasing. Pictures come from generate.py with the shipped weights
-and are read back by scenes/reading.py.
+Scenes are those that training holds back (is_held_out in scenes/drawing.py), half with one thing
+and half with two, each described in the main phrasing. Pictures come from generate.py with the demo
+model and are read back by scenes/reading.py.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Pictures from the demonstration model in plain torch, many captions at once.
+"""Pictures from the demo model in plain torch, many captions at once.
 
 The same mathematics as in ComfyUI: schedules and solvers of `lumina`, classifier-free guidance on
 three of the four latent channels.
@@ -32,7 +32,7 @@ UNSET = RunSettings()
 
 
 class Demo:
-    """Text encoder, Next-DiT and autoencoder of the shipped model, in float32."""
+    """Text encoder, Next-DiT and autoencoder of the demo model, in float32."""
 
     def __init__(self, models: Path = MODELS) -> None:
         text = load_file(models / "text_encoders" / NAME)

@@ -1,4 +1,4 @@
-"""What the paper's sampler does on the demonstration model, in numbers.
+"""What the paper's sampler does on the demo model, in numbers.
 
     python -m demo.evaluation.measure sampling       schedule x solver at 5 to 30 model calls
     python -m demo.evaluation.measure resolution     RoPE methods at 2x and 3x the trained size

@@ -1,1 +1,1 @@
-"""What the demonstration model draws: scenes and captions, and pictures read back into them."""
+"""What the demo model draws: scenes and captions, and pictures read back into them."""

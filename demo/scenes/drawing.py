@@ -2,7 +2,7 @@
 
 A scene is a plain background with one or two colored shapes, each at one of five places. Positions
 and sizes are fractions of the picture's side, x to the right and y down; `rng` is `random.Random`.
-Everything the demonstration model learns, and everything it is judged on, comes from this file.
+Everything the demo model learns, and everything it is judged on, comes from this file.
 """
 
 from __future__ import annotations

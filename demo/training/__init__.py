@@ -1,1 +1,1 @@
-"""How the demonstration model was trained, from nothing: autoencoder, tokenizer, both networks."""
+"""How the demo model was trained, from nothing: autoencoder, tokenizer, both networks."""

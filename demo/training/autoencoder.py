@@ -1,4 +1,4 @@
-"""The demonstration model's autoencoder: a small convolutional one, trained on drawn scenes.
+"""The demo model's autoencoder: a small convolutional one, trained on drawn scenes.
 
 The file is in TAESD's layout (github.com/madebyollin/taesd: key names, 64 channels, 8 pixels to a
 latent), which ComfyUI's own VAE loader reads. The layers and the training are ours.

@@ -1,14 +1,15 @@
-"""Train the demonstration Lumina-Next from nothing: tokenizer, text encoder and Next-DiT.
+"""Train the demo model from nothing: tokenizer, text encoder and Next-DiT.
 
     python -m demo.training.train_autoencoder   first, the autoencoder whose latents this learns
     python -m demo.training.next_dit            then this; a stopped run goes on where it was
     python -m demo.training.train_autoencoder --decoder-only --minutes 12   last, sharper pictures
 
 The network is a true Next-DiT (grouped-query attention, qk-norm, the 2B's head size of 72) and the
-text encoder a true Gemma-1, both small, trained together on scenes.py with rectified flow: the
-velocity from noise (t = 0) to picture (t = 1), t drawn from a logistic-normal distribution, one
-caption in ten left empty for classifier-free guidance. What is saved is the average of the weights,
-in the formats users have: native bfloat16 safetensors, the tokenizer in the text encoder's file.
+text encoder a true Gemma-1, both small, trained together on the scenes of scenes/drawing.py with
+rectified flow: the velocity from noise (t = 0) to picture (t = 1), t drawn from a logistic-normal
+distribution, one caption in ten left empty for classifier-free guidance. What is saved is the
+average of the weights, in the formats users have: native bfloat16 safetensors, the tokenizer in the
+text encoder's file.
 """
 
 import argparse

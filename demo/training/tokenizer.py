@@ -1,4 +1,4 @@
-"""The demonstration model's vocabulary: sentencepiece pieces learned from captions.
+"""The demo model's vocabulary: sentencepiece pieces learned from captions.
 
 Gemma's special ids (padding 0, end 1, begin 2, unknown 3) and byte fallback, so that any text can
 be encoded; letters are folded to lower case, as the captions are all lower case.

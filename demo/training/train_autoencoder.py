@@ -1,4 +1,4 @@
-"""Train the demonstration model's autoencoder.
+"""Train the demo model's autoencoder.
 
     python -m demo.training.train_autoencoder
 
@@ -264,7 +264,7 @@ def save(autoencoder: Autoencoder, path: str | os.PathLike) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the demonstration model's autoencoder.")
+    parser = argparse.ArgumentParser(description="Train the demo model's autoencoder.")
     parser.add_argument("--minutes", type=float, default=Recipe.minutes)
     parser.add_argument("--size", type=int, default=Recipe.size, help="picture side in pixels")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="the safetensors file to write")

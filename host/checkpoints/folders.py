@@ -72,7 +72,7 @@ TEXT_ENCODERS = ModelKind("text_encoders", "text_encoder")
 
 
 def register_demo_models() -> None:
-    """Let every loader, ours and the host's, list the small model that comes with this pack."""
+    """Let every loader, ours and the host's, list the demo model that comes with this pack."""
     for folder in (MODELS.folder, TEXT_ENCODERS.folder, "vae"):
         folder_paths.add_model_folder_path(folder, str(DEMO_MODELS / folder))
 

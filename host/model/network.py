@@ -1,7 +1,7 @@
 """Next-DiT on the host's layers, with the call signature and patches of its diffusion models.
 
-Only this file converts between the two conventions. The host: sigma 1 noise, 0 picture; a flow
-model returns noise - picture. Lumina: t = 1 - sigma, velocity = picture - noise.
+It converts between two conventions. The host: sigma 1 noise, 0 picture; a flow model returns
+noise - picture. The network: t = 1 - sigma, velocity = picture - noise.
 """
 
 import dataclasses

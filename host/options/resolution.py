@@ -5,7 +5,8 @@ from comfy.model_patcher import ModelPatcher
 from ...lumina.options.resolution import Resolution
 from ...lumina.rope.scaling import CHOICES, TRAINED_SIZE, chosen_scaling
 from ..choices import Choice, chosen
-from . import settings
+from .settings import trained_tokens as trained_tokens_of
+from .settings import with_settings
 
 PROPORTIONAL = {"auto": None, "on": True, "off": False}
 
@@ -22,12 +23,12 @@ def with_resolution(
     Raises ValueError for a MODEL that is no Lumina-Next and for a setting out of range.
     """
     TRAINED_SIZE.check("trained_size", trained_size_px)
-    trained_tokens = settings.trained_tokens(model, trained_size_px)
-    name, own = chosen(method, "method", CHOICES)
+    trained_tokens = trained_tokens_of(model, trained_size_px)
+    name, settings = chosen(method, "method", CHOICES)
     resolution = Resolution(
         trained_tokens,
-        scaling=chosen_scaling(name, trained_tokens, own),
+        scaling=chosen_scaling(name, trained_tokens, settings),
         isotropic=isotropic,
         proportional=PROPORTIONAL[proportional_attention],
     )
-    return settings.with_settings(model, resolution=resolution)
+    return with_settings(model, resolution=resolution)

@@ -52,7 +52,7 @@ def encode(
     """Positive and negative text as CONDITIONING; the running node shows their lengths in tokens.
 
     template, cleaning: for the positive text. is_batch: each line is a prompt. Raises ValueError
-    without a CLIP, for a template without a place, and for negative prompts that are neither one
+    without a CLIP, for a template without {prompt}, and for negative prompts that are neither one
     for all nor as many as the positive ones.
     """
     _check_clip(clip)

@@ -1,6 +1,6 @@
 """Prompts as tokens, with the host's syntax for weights and embeddings: (red:1.3), embedding:name.
 
-A text is tokenized without its weights; its tokens get them afterwards, so that weights never
+A text is tokenized without its weights; its tokens get them afterward, so that weights never
 change which tokens there are. A `PromptFormat` says which tokens go around them, and the limit.
 """
 

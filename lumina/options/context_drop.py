@@ -67,9 +67,9 @@ class ContextDrop:
 class Cells:
     """The grid of one forward pass cut into cells of factor x factor tokens.
 
-    Keys are averaged after rotation, each at its own place, so that a cell needs no place. Measured
+    Keys are averaged after rotation, each at its own position, so that a cell needs none. Measured
     on the demo model, averaging first and rotating to the middle of the cell makes no difference
-    that 40 pictures show (benchmarks/results/pooling.json).
+    in what 40 pictures show (benchmarks/results/pooling.json).
     """
 
     height: int

@@ -29,7 +29,7 @@ PARAMETERS = {
         0.0,
         1.0,
         "Noise level (sigma, 1 noise to 0 picture) from which cfg acts. Lower leaves the layout "
-        "freer. Outside its range a step takes half the time.",
+        "freer. Steps without cfg take half the time.",
         step=0.01,
         is_advanced=True,
     ),
@@ -38,7 +38,7 @@ PARAMETERS = {
         0.0,
         1.0,
         "Noise level (sigma, 1 noise to 0 picture) down to which cfg acts. Higher leaves details "
-        "softer. Outside its range a step takes half the time.",
+        "softer. Steps without cfg take half the time.",
         step=0.01,
         is_advanced=True,
     ),
@@ -46,16 +46,16 @@ PARAMETERS = {
         0.0,
         0.0,
         10.0,
-        "Longest guided step, in lengths of the prompt's own. 1 tames hard colors most, higher "
-        "less; 0 is off.",
+        "Longest guided step; 1 is the length of the step by the prompt alone. 1 tames hard colors "
+        "most, higher less; 0 is off.",
         step=0.05,
     ),
     "rescale": Parameter(
         0.0,
         0.0,
         1.0,
-        "Share of the contrast that guidance added to take back. Higher gives softer colors; 0 is "
-        "off.",
+        "How much of the contrast that guidance adds is taken back, 1 all of it. Higher gives "
+        "softer colors; 0 is off.",
         step=0.05,
     ),
     "zero_steps": Parameter(

@@ -158,8 +158,8 @@ ATOL = Parameter(
     1e-6,
     1e-7,
     1.0,
-    "Error allowed in one step besides, in latent units (noise has spread 1). Higher is faster and "
-    "coarser.",
+    "Error allowed in one step on top of rtol's, in latent units (noise has spread 1). Higher is "
+    "faster and coarser.",
     step=1e-6,
     precision=1e-7,
     is_advanced=True,

@@ -7,8 +7,8 @@ import pytest
 from lumina_next.tools.environment import ROOT
 
 SCRIPTS = [ROOT / "Makefile", ROOT / ".ci" / "run", *sorted((ROOT / ".github").rglob("*.yml"))]
-ROOMS = ("benchmarks", "demo", "host", "lumina", "nodes", "tools")
-SCRIPTS += sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+FOLDERS = ("benchmarks", "demo", "host", "lumina", "nodes", "tools")
+SCRIPTS += sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
