@@ -114,10 +114,11 @@ NEXT_DIT_KEYS = KeyMap(
         "conditioner.*": None,
     }
 )
-QUANTIZATION = (
-    "weight_scale", "weight_scale_2", "scale_weight", "input_scale", "scale_input",
-    "pre_quant_scale", "comfy_quant",
-)  # fmt: skip
+# What follows the name of a quantized layer, in ComfyUI's format and in those that it converts.
+SCALES = frozenset(
+    ("comfy_quant", "weight_scale", "weight_scale_2", "input_scale", "pre_quant_scale")
+)
+OLD_SCALES = frozenset(("weight_scale", "input_scale", "scale_weight", "scale_input"))
 
 
 _GATE = ".attention.gate"
@@ -172,7 +173,7 @@ def to_file_keys(module_state: StateDict) -> dict[str, Tensor]:
 
 def is_quantization(key: str) -> bool:
     """Whether a key names quantization data, such as a scale, and not a weight."""
-    return key == "scaled_fp8" or key.rpartition(".")[2] in QUANTIZATION
+    return key == "scaled_fp8" or key.rpartition(".")[2] in SCALES | OLD_SCALES
 
 
 def is_same(a: Tensor, b: Tensor) -> bool:

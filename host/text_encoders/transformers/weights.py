@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ....lumina.checkpoints import strict
+from ....lumina.checkpoints.key_names import OLD_SCALES, SCALES
 
 _HEADS = ("lm_head.", "pooler.")  # parts of larger models, saved with the layers
-_SCALES = {"comfy_quant", "weight_scale", "weight_scale_2", "input_scale", "pre_quant_scale"}
-_OLD_SCALES = {"weight_scale", "input_scale", "scale_weight", "scale_input"}
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,9 @@ class TextModel:
             is_table = key in computed or key.endswith("rotary_emb.inv_freq")
             if not layer or key.startswith(_HEADS) or is_table:
                 continue
-            is_marked = name in _SCALES and f"{layer}.comfy_quant" in tensors
+            is_marked = name in SCALES and f"{layer}.comfy_quant" in tensors
             # Older files mark it in their metadata, which is not converted for a header's tensors.
-            is_marked |= name in _OLD_SCALES and tensor.is_meta
+            is_marked |= name in OLD_SCALES and tensor.is_meta
             if not is_marked or not self._may_be_quantized(layers.get(layer)):
                 raise ValueError(
                     f'{source} has "{prefix}{key}", which is no part of the "{self.model_type}" '

@@ -110,3 +110,16 @@ def test_model_for_latents_of_16_channels_is_refused_in_words(load, folder):
     save_file(weights, folder / "sixteen.safetensors")
     with pytest.raises(ValueError, match="sixteen.safetensors was trained on .* 16 channels"):
         load("sixteen.safetensors")
+
+
+def test_damaged_settings_are_named(load, folder, weights):
+    """Those beside the weights, in the metadata of the file or in the folder's config.json."""
+    path = folder / "odd.safetensors"
+    save_file(weights, path, {"_quantization_metadata": "{"})
+    with pytest.raises(ValueError, match='^"_quantization_metadata" in odd.safetensors is damaged'):
+        load("odd.safetensors")
+    (folder / "odd").mkdir()
+    save_file(weights, folder / "odd" / "model.safetensors")
+    (folder / "odd" / "config.json").write_text('{"sample_size": "large"}')
+    with pytest.raises(ValueError, match="\"sample_size\" in the config.json of odd is 'large'"):
+        load("odd")

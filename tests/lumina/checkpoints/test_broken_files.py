@@ -1,6 +1,7 @@
 """What is wrong with a file is said before it is read, and nothing in it runs."""
 
 import argparse
+import json
 import os
 import pickle
 import zipfile
@@ -86,6 +87,17 @@ def test_damaged_header_is_said(model_file):
     content[9] = 0xFF
     model_file.write_bytes(content)
     assert "damaged header" in explain_unreadable(model_file)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"), [("F32", [3]), ("F32", [-1]), ("F99", [1]), ("F32", "1")]
+)
+def test_header_that_does_not_agree_with_itself_is_explained(tmp_path, dtype, shape):
+    entry = {"dtype": dtype, "shape": shape, "data_offsets": [0, 4]}
+    header = json.dumps({"a": entry}).encode()
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert explain_unreadable(path).startswith("odd.safetensors has a damaged header: ")
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

@@ -63,6 +63,7 @@ def test_config_decides_between_two_files_of_the_same_names() -> None:
     assert family_of(weights) == "gemma"
     assert family_of(weights, {"model_type": "llama"}) == "llama"
     assert family_of(weights, {"model_type": "mistral"}) is None
+    assert family_of(weights, {"model_type": ["llama"]}) is None
     scaled = {"model_type": "llama", "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}
     assert family_of(weights, scaled) is None
     assert family_of(weights, {"model_type": "llama", "attention_bias": True}) is None
