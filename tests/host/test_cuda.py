@@ -226,18 +226,11 @@ def test_interrupted_job_and_free_give_the_memory_back(tmp_path, dynamic):
     with started(tmp_path, *([] if dynamic else [STATIC])) as card:
         before, server = card.empty(), card.server
         endless = jobs.queue(server, large_graph(sampler={"steps": 10_000, "seed": 4}))
-        wait_until(lambda: card.free_mib() < before - 0.9 * size_mib())
+        jobs.wait_until(lambda: card.free_mib() < before - 0.9 * size_mib())
         jobs.post(server, "/interrupt", {"prompt_id": endless})
         assert jobs.events(jobs.wait(server, endless), "execution_interrupted")
         assert card.empty() > before - 0.1 * size_mib()
         assert card.draw(large_graph()).isfinite().all()
-
-
-def wait_until(condition, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("dynamic", [True, False])

@@ -66,6 +66,13 @@ def wait(server, prompt_id, timeout=120):
     raise TimeoutError(f"{prompt_id} runs for {timeout} s. The log ends:\n{server.log_tail()}")
 
 
+def wait_until(condition, timeout=60):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
 def events(history, kind):
     """What the job's messages of that kind say."""
     return [details for name, details in history["status"]["messages"] if name == kind]

@@ -2,20 +2,11 @@
 
 import torch
 
+from lumina_next.tests.support.host_nodes import node
 from lumina_next.tests.support.tiny import GUIDANCE, NEGATIVE, POSITIVE, SEED
 
 STEPS = 4
 SAMPLING_NODES = ["LuminaNextSampler", "LuminaNextScheduler", "LuminaNextSolver"]
-
-
-def node(name, **inputs):
-    """What the node of that name puts out; without the tuple if that is one thing."""
-    import nodes
-
-    kind = nodes.NODE_CLASS_MAPPINGS[name]
-    out = getattr(kind(), kind.FUNCTION)(**inputs)
-    out = getattr(out, "args", out)
-    return out[0] if len(out) == 1 else out
 
 
 def custom(schedule, solver, steps=STEPS, parameters=(), **options):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from lumina_next.tests.support import tiny
+from lumina_next.tests.support import host_nodes, tiny
 
 PROMPTS = ("a red cat, and a dog", "Zürich 猫", "")
 
@@ -52,15 +52,12 @@ def graph(**inputs):
 
 def encode(name, text):
     """In float32: the host would halve such weights, which rounds them."""
-    import nodes
-
     from lumina_next.host.checkpoints import folders
     from lumina_next.host.text_encoders import loading
 
     path = folders.find(folders.TEXT_ENCODERS, name)
     clip = loading.load_text_encoder_file(str(path), {"dtype": torch.float32})
-    ((features, _),) = nodes.CLIPTextEncode().encode(clip, text)[0]
-    return features
+    return host_nodes.encode(clip, text)[0]
 
 
 @pytest.mark.parametrize("text", PROMPTS)
