@@ -1,4 +1,4 @@
-"""The sampling nodes: KSampler's behavior, the released code's numbers, what the editor is told.
+"""The sampling nodes: KSampler's behavior, and the released code's numbers.
 
 A tiny random model takes part. Where KSampler can do the same run (Euler on uniform steps) it is
 the oracle; for the released loop that is torchdiffeq around the plain model.
@@ -17,7 +17,8 @@ from lumina_next.lumina.solvers import SOLVERS
 from lumina_next.lumina.solvers.plans import PRESETS
 from lumina_next.tests.host.test_sampling_inputs import inputs_of
 from lumina_next.tests.support import tiny
-from lumina_next.tests.support.sampling_nodes import STEPS, custom, empty, node, sample
+from lumina_next.tests.support.host_nodes import node
+from lumina_next.tests.support.sampling_nodes import STEPS, custom, empty, sample
 from lumina_next.tests.support.tiny import GUIDANCE, NEGATIVE, POSITIVE, SDXL_SCALE, SEED
 
 

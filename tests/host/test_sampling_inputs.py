@@ -1,12 +1,11 @@
-"""What the sampling nodes show: every input explained, within the limits of the maths."""
+"""What the sampling nodes show: every input explained, within the limits of the math."""
 
 import pytest
 
 from lumina_next.lumina.parameters import Parameter
 from lumina_next.lumina.schedules import SCHEDULES, Schedule
-from lumina_next.tests.support.sampling_nodes import SAMPLING_NODES, node
-
-# What the editor is told
+from lumina_next.tests.support.host_nodes import node
+from lumina_next.tests.support.sampling_nodes import SAMPLING_NODES
 
 
 def schema(name):

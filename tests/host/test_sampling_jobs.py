@@ -1,11 +1,9 @@
-"""The sampling nodes over HTTP: settings reach the maths, wrong ones are refused."""
+"""The sampling nodes over HTTP: settings reach the math, wrong ones are refused."""
 
 import pytest
 
 from lumina_next.tests.host.test_sampling import _seeds
 from lumina_next.tests.support import jobs, tiny
-
-# Over HTTP, as the editor and scripts send it
 
 
 @pytest.fixture(scope="module")
