@@ -4,7 +4,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lumina_next.tests.host.model.test_loading import without_one
 from lumina_next.tests.support import tiny
 
 
@@ -41,7 +40,7 @@ def test_bad_model_is_refused_before_anything_runs(host, folder, encoders, name,
     (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     foreign = {"context_refiner.0.attention.qkv.weight": torch.ones(3)}
     save_file(foreign, folder / "lumina2.safetensors")
-    save_file(without_one(tiny.diffusers_weights()), folder / "partial.safetensors")
+    save_file(tiny.without_one(tiny.diffusers_weights()), folder / "partial.safetensors")
     with pytest.raises(ValueError, match=message):
         host.run(tiny.graph(model=name))
 

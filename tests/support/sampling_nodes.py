@@ -36,3 +36,21 @@ def sample(model, preset, latent=None, **changes):
 
 def empty(batch=1, channels=4, height=8, width=6):
     return {"samples": torch.zeros(batch, channels, height, width)}
+
+
+def schema(name):
+    import nodes
+
+    return nodes.NODE_CLASS_MAPPINGS[name].GET_SCHEMA()  # which checks it as well
+
+
+def unfolded(inputs):
+    """The inputs and, of every dynamic one, those of its options."""
+    for item in inputs:
+        yield item
+        for option in getattr(item, "options", None) or []:
+            yield from unfolded(getattr(option, "inputs", []))
+
+
+def inputs_of(name):
+    return list(unfolded(schema(name).inputs))

@@ -80,6 +80,13 @@ def save_shards(folder):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
 
 
+def without_one(weights):
+    """The model with a layer incomplete, under either of its names."""
+    missing = ("layers.1.attention.wq.weight", "layers.1.attn1.to_q.weight")
+    twin = "layers.1.attn2.to_q.weight"
+    return {key: value for key, value in weights.items() if key not in (*missing, twin)}
+
+
 def plain_model(given=None):
     """The model on torch's own layers, with these weights or its own."""
     model = NextDiT(CONFIG)
