@@ -1,10 +1,3 @@
-"""The benchmarks run from the repository root and import the pack's layers by plain name."""
+"""The benchmarks can be imported."""
 
-import pytest
-
-from lumina_next.tools import environment
-
-
-@pytest.fixture(autouse=True)
-def scripts_importable(monkeypatch):
-    monkeypatch.syspath_prepend(environment.ROOT)
+from lumina_next.tests.support.scripts import scripts_importable  # noqa: F401 - a fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lumina_next.demo import GRAPH, client
+from lumina_next.demo import client
 from lumina_next.tests.support import jobs
 from lumina_next.tests.support.editor_graphs import by_title
 from lumina_next.tools.comfyui import A_NODE_OF_THE_PACK, PACK_NAME
@@ -22,7 +22,6 @@ pytestmark = pytest.mark.browser
 
 WORKFLOW = ROOT / "workflows" / "text-to-image.json"
 FILE = json.loads(WORKFLOW.read_text())
-DEMO_GRAPH = json.loads(GRAPH.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +77,11 @@ def test_widgets_hold_the_values_of_the_file(seen):
 
 
 def test_editor_sends_the_graph_of_the_demo(seen):
-    assert by_title(seen["opened"]["prompt"]) == by_title(DEMO_GRAPH)
+    assert by_title(seen["opened"]["prompt"]) == by_title(jobs.DEMO_GRAPH)
 
 
 def test_run_saves_and_shows_a_picture(seen, server):
-    run, size = seen["run"], DEMO_GRAPH["latent"]["inputs"]
+    run, size = seen["run"], jobs.DEMO_GRAPH["latent"]["inputs"]
     assert "refusal" not in run, run
     assert run["complaints"] == []
     assert run["shown"] == [[size["width"], size["height"]]]

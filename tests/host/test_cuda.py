@@ -20,6 +20,7 @@ from lumina_next.lumina.checkpoints import key_names
 from lumina_next.lumina.config import NextDiTConfig
 from lumina_next.lumina.model.next_dit import NextDiT
 from lumina_next.tests.support import jobs, tiny
+from lumina_next.tests.support.folders import make_model_folders
 from lumina_next.tools.comfyui import Host
 
 pytestmark = pytest.mark.cuda
@@ -78,8 +79,7 @@ class Card:
 def started(base, *arguments):
     """A Card with these options, after a first job: what CUDA itself needs is taken by then."""
     with Host(base, arguments=["--verbose", "DETAIL", *arguments]) as server:
-        for kind in ("diffusion_models", "text_encoders"):
-            (server.models / kind).mkdir(parents=True, exist_ok=True)
+        make_model_folders(server.models)
         tiny.write_models(server)
         tiny.write_gemma(server)
         save_file(large_weights(), server.models / "diffusion_models" / MODEL)
@@ -157,8 +157,7 @@ def test_bfloat16_on_the_card_is_close_to_float32_on_the_cpu(tmp_path_factory):
     with started(tmp_path_factory.mktemp("card")) as card:
         found = card.draw(large_graph(**small))
     with Host(tmp_path_factory.mktemp("cpu"), arguments=["--cpu"]) as server:
-        for kind in ("diffusion_models", "text_encoders"):
-            (server.models / kind).mkdir(parents=True, exist_ok=True)
+        make_model_folders(server.models)
         tiny.write_gemma(server)
         save_file(large_weights(), server.models / "diffusion_models" / MODEL)
         expected = jobs.saved_latent(server, jobs.run(server, large_graph(**small)))
@@ -226,18 +225,11 @@ def test_interrupted_job_and_free_give_the_memory_back(tmp_path, dynamic):
     with started(tmp_path, *([] if dynamic else [STATIC])) as card:
         before, server = card.empty(), card.server
         endless = jobs.queue(server, large_graph(sampler={"steps": 10_000, "seed": 4}))
-        wait_until(lambda: card.free_mib() < before - 0.9 * size_mib())
+        jobs.wait_until(lambda: card.free_mib() < before - 0.9 * size_mib())
         jobs.post(server, "/interrupt", {"prompt_id": endless})
         assert jobs.events(jobs.wait(server, endless), "execution_interrupted")
         assert card.empty() > before - 0.1 * size_mib()
         assert card.draw(large_graph()).isfinite().all()
-
-
-def wait_until(condition, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("dynamic", [True, False])

@@ -1,4 +1,4 @@
-"""The shipped model in ComfyUI: its pictures show what was asked for, as in plain torch."""
+"""The demo model in ComfyUI: its pictures show what was asked for, as in plain torch."""
 
 import importlib
 import io

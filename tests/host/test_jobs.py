@@ -79,13 +79,6 @@ def test_each_step_sends_a_preview_of_the_picture(server):
     assert np.abs(previews[-1] - enlarged).mean() < 0.02  # what JPEG costs
 
 
-def wait_until(condition, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
 def is_running(server, prompt_id):
     running = server.get("/queue")["queue_running"]
     return any(job[1] == prompt_id for job in running)
@@ -94,7 +87,7 @@ def is_running(server, prompt_id):
 def test_interrupted_job_stops_and_the_next_one_runs(server):
     endless = jobs.queue(server, latent_graph(server, sampler={"steps": 10_000, "seed": 12}))
     following = jobs.queue(server, latent_graph(server, sampler={"steps": 2, "seed": 13}))
-    wait_until(lambda: is_running(server, endless))
+    jobs.wait_until(lambda: is_running(server, endless))
     jobs.post(server, "/interrupt", {"prompt_id": endless})
     history = jobs.wait(server, endless)
     assert jobs.events(history, "execution_interrupted")
@@ -123,7 +116,7 @@ def test_free_gives_the_memory_of_the_model_back(server):
     file.unlink()
     loaded = memory_mib(server)
     free(server)
-    wait_until(lambda: memory_mib(server) < loaded - 150)
+    jobs.wait_until(lambda: memory_mib(server) < loaded - 150)
 
 
 def test_freed_job_runs_again_from_the_files(server):

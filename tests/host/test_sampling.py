@@ -1,11 +1,10 @@
-"""The sampling nodes: KSampler's behavior, the released code's numbers, what the editor is told.
+"""The sampling nodes: KSampler's behavior, and the released code's numbers.
 
 A tiny random model takes part. Where KSampler can do the same run (Euler on uniform steps) it is
 the oracle; for the released loop that is torchdiffeq around the plain model.
 """
 
 import io as bytes_io
-import itertools
 
 import pytest
 import torch
@@ -15,9 +14,9 @@ from torchdiffeq import odeint
 from lumina_next.lumina.schedules import SCHEDULES
 from lumina_next.lumina.solvers import SOLVERS
 from lumina_next.lumina.solvers.plans import PRESETS
-from lumina_next.tests.host.test_sampling_inputs import inputs_of
 from lumina_next.tests.support import tiny
-from lumina_next.tests.support.sampling_nodes import STEPS, custom, empty, node, sample
+from lumina_next.tests.support.host_nodes import node
+from lumina_next.tests.support.sampling_nodes import STEPS, custom, empty, inputs_of, sample
 from lumina_next.tests.support.tiny import GUIDANCE, NEGATIVE, POSITIVE, SDXL_SCALE, SEED
 
 
@@ -290,6 +289,3 @@ def test_missing_choice_in_a_preset_is_named(model):
         sample(
             model, {key: value for key, value in custom("sigmoid", 0).items() if key != "solver"}
         )
-
-
-_seeds = itertools.count(1)  # no run is answered from the cache of another

@@ -1,30 +1,11 @@
-"""What the sampling nodes show: every input explained, within the limits of the maths."""
+"""What the sampling nodes show: every input explained, within the limits of the math."""
 
 import pytest
 
 from lumina_next.lumina.parameters import Parameter
 from lumina_next.lumina.schedules import SCHEDULES, Schedule
-from lumina_next.tests.support.sampling_nodes import SAMPLING_NODES, node
-
-# What the editor is told
-
-
-def schema(name):
-    import nodes
-
-    return nodes.NODE_CLASS_MAPPINGS[name].GET_SCHEMA()  # which checks it as well
-
-
-def unfolded(inputs):
-    """The inputs and, of every dynamic one, those of its options."""
-    for item in inputs:
-        yield item
-        for option in getattr(item, "options", None) or []:
-            yield from unfolded(getattr(option, "inputs", []))
-
-
-def inputs_of(name):
-    return list(unfolded(schema(name).inputs))
+from lumina_next.tests.support.host_nodes import node
+from lumina_next.tests.support.sampling_nodes import SAMPLING_NODES, inputs_of, schema
 
 
 @pytest.mark.parametrize("name", SAMPLING_NODES)

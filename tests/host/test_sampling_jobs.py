@@ -1,18 +1,13 @@
-"""The sampling nodes over HTTP: settings reach the maths, wrong ones are refused."""
+"""The sampling nodes over HTTP: settings reach the math, wrong ones are refused."""
 
 import pytest
 
-from lumina_next.tests.host.test_sampling import _seeds
 from lumina_next.tests.support import jobs, tiny
-
-# Over HTTP, as the editor and scripts send it
 
 
 @pytest.fixture(scope="module")
 def tiny_server(server):
     """The server, with the tiny models: unlike an untrained one they draw no two runs alike."""
-    for kind in ("diffusion_models", "text_encoders"):
-        (server.models / kind).mkdir(parents=True, exist_ok=True)
     tiny.write_models(server)
     tiny.write_gemma(server)
     return server
@@ -25,7 +20,7 @@ def flat_graph(**sampler):
     kept = {key: links[key] for key in ("model", "positive", "negative", "latent_image")}
     graph["sampler"] = {
         "class_type": "LuminaNextSampler",
-        "inputs": {**kept, "cfg": 4.0, "denoise": 1.0, "seed": next(_seeds), **sampler},
+        "inputs": {**kept, "cfg": 4.0, "denoise": 1.0, "seed": next(jobs.seeds), **sampler},
     }
     return graph
 

@@ -1,22 +1,10 @@
-"""Files become MODEL: every format, dtype and folder gives the pictures of plain torch, or words.
-
-The nodes and the lists they show are tested here too.
-"""
+"""The loaders: from files to a latent, refusals before anything runs, every input explained."""
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lumina_next.tests.host.model.test_loading import without_one
 from lumina_next.tests.support import tiny
-
-
-def test_nodes_make_a_latent_from_a_prompt(host, folder, encoders):
-    host.run(tiny.graph())
-    (saved,) = host.output.glob("graph*.latent")
-    latent = load_file(saved)["latent_tensor"]
-    assert latent.shape == (2, 4, 15, 17)
-    assert latent.isfinite().all() and latent.std() > 0
 
 
 @pytest.fixture
@@ -27,6 +15,14 @@ def encoders(host):
 @pytest.fixture(params=tiny.TEXT_FAMILIES)
 def family(request):
     return tiny.TEXT_FAMILIES[request.param]
+
+
+def test_nodes_make_a_latent_from_a_prompt(host, folder, encoders):
+    host.run(tiny.graph())
+    (saved,) = host.output.glob("graph*.latent")
+    latent = load_file(saved)["latent_tensor"]
+    assert latent.shape == (2, 4, 15, 17)
+    assert latent.isfinite().all() and latent.std() > 0
 
 
 @pytest.mark.parametrize(
@@ -44,7 +40,7 @@ def test_bad_model_is_refused_before_anything_runs(host, folder, encoders, name,
     (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     foreign = {"context_refiner.0.attention.qkv.weight": torch.ones(3)}
     save_file(foreign, folder / "lumina2.safetensors")
-    save_file(without_one(tiny.diffusers_weights()), folder / "partial.safetensors")
+    save_file(tiny.without_one(tiny.diffusers_weights()), folder / "partial.safetensors")
     with pytest.raises(ValueError, match=message):
         host.run(tiny.graph(model=name))
 

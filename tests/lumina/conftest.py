@@ -6,10 +6,10 @@ from lumina_next.tests.support.encoder_folders import WEIGHTS, write_folder
 
 
 @pytest.fixture
-def folder(tmp_path):
+def encoder_folder(tmp_path):
     return write_folder(tmp_path / "gemma-2b", [WEIGHTS])
 
 
 @pytest.fixture
-def target(tmp_path):
+def packed_file(tmp_path):
     return tmp_path / "packed.safetensors"

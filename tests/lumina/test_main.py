@@ -20,24 +20,24 @@ def main():
         signal.signal(number, handler)
 
 
-def test_command_packs_and_says_so(folder, target, main, capsys):
-    main(folder, target, "--dtype", "bfloat16")
-    assert_packed(target, {n: converted(t, torch.bfloat16) for n, t in WEIGHTS.items()})
+def test_command_packs_and_says_so(encoder_folder, packed_file, main, capsys):
+    main(encoder_folder, packed_file, "--dtype", "bfloat16")
+    assert_packed(packed_file, {n: converted(t, torch.bfloat16) for n, t in WEIGHTS.items()})
     assert "packed.safetensors (0.0 MB) was written." in capsys.readouterr().out
     with pytest.raises(SystemExit) as ended:
-        main(folder, target)
+        main(encoder_folder, packed_file)
     assert ended.value.code == 1
     said = capsys.readouterr().err
     assert said.startswith("packed.safetensors is in ") and "Traceback" not in said
-    main(folder, target, "--overwrite")
-    assert_packed(target, WEIGHTS)
+    main(encoder_folder, packed_file, "--overwrite")
+    assert_packed(packed_file, WEIGHTS)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without telling it")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_command_leaves_nothing(folder, target, main, monkeypatch, number):
+def test_stopped_command_leaves_nothing(encoder_folder, packed_file, main, monkeypatch, number):
     monkeypatch.setattr(__main__, "show", lambda *_: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as ended:
-        main(folder, target)
+        main(encoder_folder, packed_file)
     assert ended.value.code == 130
-    assert os.listdir(target.parent) == [folder.name]
+    assert os.listdir(packed_file.parent) == [encoder_folder.name]

@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
 from lumina_next.tests.support import tiny
+from lumina_next.tests.support.random_weights import randomize
+from lumina_next.tests.support.token_rows import ALL, TOKENS
 
 SIZES = {
     "hidden_size": 32,
@@ -71,22 +73,10 @@ FAMILIES = {
 }
 ENCODERS = {"mt5", "umt5", "bert"}
 
-TOKENS = torch.randint(3, 61, (2, 9), generator=torch.Generator().manual_seed(7))
-ALL = torch.ones(2, 9, dtype=torch.long)
-RIGHT_PADDED = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])
-
-
-def randomize(model):
-    for parameter in model.parameters():
-        fan_in = parameter.shape[1] if parameter.ndim == 2 else 4
-        torch.nn.init.normal_(parameter, std=fan_in**-0.5)
-    return model.eval().requires_grad_(False)
-
 
 @functools.cache
 def oracle(kind):
     """The whole model, random, with whatever attention transformers chooses for it."""
-    torch.manual_seed(0)
     # Asked nothing, the oldest version forgets to cap Gemma-2's scores.
     options = {"attn_implementation": "eager"} if kind == "gemma2" else {}
     config = AutoConfig.for_model(**FAMILIES[kind])
@@ -179,13 +169,6 @@ def load_clip(kind, weights=None):
         content = {key: tensors[key].contiguous() for key in once.values()}
         save_file(content, path, {"config": json.dumps(FAMILIES[kind])})
         return loading.load_text_encoder_file(str(path), {})
-
-
-def encode(clip, text):
-    import nodes
-
-    ((features, rest),) = nodes.CLIPTextEncode().encode(clip, text)[0]
-    return features, rest
 
 
 def expected_state(kind, text, number, model=None):

@@ -8,13 +8,6 @@ FAMILIES = tiny.TEXT_FAMILIES
 PROMPT = "a red cat and the blue mat"
 
 
-def encode(clip, text):
-    import nodes
-
-    ((features, rest),) = nodes.CLIPTextEncode().encode(clip, text)[0]
-    return features, rest
-
-
 def encode_tokens(clip, text, **options):
     """Features and mask of a prompt whose tokens are padded or the like by options."""
     out = clip.encode_from_tokens(clip.tokenize(text, **options), return_dict=True)

@@ -5,6 +5,8 @@ import transformers
 
 from lumina_next.lumina.text_encoders.config import DecoderConfig
 from lumina_next.lumina.text_encoders.decoder import Decoder
+from lumina_next.tests.support.random_weights import randomize
+from lumina_next.tests.support.token_rows import TOKENS
 
 CONFIG = DecoderConfig(
     "gemma",
@@ -16,13 +18,7 @@ CONFIG = DecoderConfig(
     kv_heads=1,
     head_dim=16,
 )
-TOKENS = torch.randint(3, 61, (2, 9), generator=torch.Generator().manual_seed(7))
-ALL = torch.ones(2, 9, dtype=torch.long)
-RIGHT_PADDED = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])
-LEFT_PADDED = torch.tensor([[1] * 9, [0] * 4 + [1] * 5])
-
-
-STATED = {
+CONFIG_JSON = {
     "model_type": "gemma",
     "vocab_size": CONFIG.vocab_size,
     "hidden_size": CONFIG.hidden_size,
@@ -37,14 +33,10 @@ CONFIGS = {"gemma": transformers.GemmaConfig, "llama": transformers.LlamaConfig}
 
 def oracle(kv_heads: int = 1, seed: int = 0, family: str = "gemma") -> transformers.PreTrainedModel:
     """A tiny transformers model with an output head whose every weight is random and matters."""
-    sizes = {key: value for key, value in STATED.items() if key != "model_type"}
+    sizes = {key: value for key, value in CONFIG_JSON.items() if key != "model_type"}
     config = CONFIGS[family](num_key_value_heads=kv_heads, **sizes)
-    model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        fan_in = parameter.shape[1] if parameter.ndim == 2 else 4
-        parameter.normal_(std=fan_in**-0.5, generator=generator)
-    return model
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    return randomize(model, generator=torch.Generator().manual_seed(seed))
 
 
 def cast_weights(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from lumina_next.demo import GRAPH
 
 DEMO_GRAPH = json.loads(GRAPH.read_text())
-_seeds = itertools.count(1000)
+seeds = itertools.count(1000)  # no run is answered from the cache of another
 
 
 def with_inputs(graph, **changes):
@@ -25,7 +25,7 @@ def with_inputs(graph, **changes):
 
 def good_graph():
     """The demo's graph with two steps at 64 px, and a new seed: never answered from the cache."""
-    sampler = {"steps": 2, "seed": next(_seeds)}
+    sampler = {"steps": 2, "seed": next(seeds)}
     return with_inputs(DEMO_GRAPH, sampler=sampler, latent={"width": 64, "height": 64})
 
 
@@ -64,6 +64,13 @@ def wait(server, prompt_id, timeout=120):
             return history[prompt_id]
         time.sleep(0.05)
     raise TimeoutError(f"{prompt_id} runs for {timeout} s. The log ends:\n{server.log_tail()}")
+
+
+def wait_until(condition, timeout=60):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
 
 
 def events(history, kind):

@@ -3,22 +3,13 @@
 import torch
 
 from lumina_next.tests.support import tiny
+from lumina_next.tests.support.host_nodes import node
 from lumina_next.tests.support.tiny import NEGATIVE, POSITIVE
 from lumina_next.tools import environment
 
 OTHER = tiny.conditioning(11, seed=3)
 GUIDANCE = 4.0
 DEMO_VAE = environment.ROOT / "demo" / "models" / "vae" / "lumina-next-demo.safetensors"
-
-
-def node(name, **inputs):
-    """What ComfyUI's node of that name puts out; without the tuple if that is one thing."""
-    import nodes
-
-    kind = nodes.NODE_CLASS_MAPPINGS[name]
-    out = getattr(kind(), kind.FUNCTION)(**inputs)
-    out = getattr(out, "args", out)
-    return out[0] if isinstance(out, tuple) and len(out) == 1 else out
 
 
 def load(name="native.safetensors"):

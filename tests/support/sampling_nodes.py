@@ -2,20 +2,11 @@
 
 import torch
 
+from lumina_next.tests.support.host_nodes import node
 from lumina_next.tests.support.tiny import GUIDANCE, NEGATIVE, POSITIVE, SEED
 
 STEPS = 4
 SAMPLING_NODES = ["LuminaNextSampler", "LuminaNextScheduler", "LuminaNextSolver"]
-
-
-def node(name, **inputs):
-    """What the node of that name puts out; without the tuple if that is one thing."""
-    import nodes
-
-    kind = nodes.NODE_CLASS_MAPPINGS[name]
-    out = getattr(kind(), kind.FUNCTION)(**inputs)
-    out = getattr(out, "args", out)
-    return out[0] if len(out) == 1 else out
 
 
 def custom(schedule, solver, steps=STEPS, parameters=(), **options):
@@ -45,3 +36,21 @@ def sample(model, preset, latent=None, **changes):
 
 def empty(batch=1, channels=4, height=8, width=6):
     return {"samples": torch.zeros(batch, channels, height, width)}
+
+
+def schema(name):
+    import nodes
+
+    return nodes.NODE_CLASS_MAPPINGS[name].GET_SCHEMA()  # which checks it as well
+
+
+def unfolded(inputs):
+    """The inputs and, of every dynamic one, those of its options."""
+    for item in inputs:
+        yield item
+        for option in getattr(item, "options", None) or []:
+            yield from unfolded(getattr(option, "inputs", []))
+
+
+def inputs_of(name):
+    return list(unfolded(schema(name).inputs))

@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from lumina_next.tests.support import jobs, tiny
+from lumina_next.tests.support.host_nodes import node
 
 CAT, DOG, MAT = "a red cat", "a green dog sit on the mat", "the blue mat"
 
@@ -36,9 +37,7 @@ def custom(text):
 
 def native(clip, text):
     """What "CLIP Text Encode" gives out."""
-    import nodes
-
-    return nodes.CLIPTextEncode().encode(clip, text)[0]
+    return node("CLIPTextEncode", clip=clip, text=text)
 
 
 def assert_same(found, expected):
@@ -61,17 +60,11 @@ def tokens(text):
     return 1 + len(sentencepiece.SentencePieceProcessor(model_proto=tiny.pieces()).encode(text))
 
 
-# --- weights
-
-
 def empty(length):
     """Features of the text that weights lead away from: the begin token, then padding."""
     ids = torch.tensor([[2] + [0] * (length - 1)])
     states = tiny.gemma()(ids, attention_mask=(ids != 0).long(), output_hidden_states=True)
     return states.hidden_states[-2]
-
-
-# --- in a graph
 
 
 ENCODE = {

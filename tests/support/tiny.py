@@ -18,6 +18,7 @@ from torch.testing import assert_close
 from lumina_next.lumina.checkpoints import key_names
 from lumina_next.lumina.config import NextDiTConfig
 from lumina_next.lumina.model.next_dit import NextDiT
+from lumina_next.tests.support.random_weights import randomize
 
 CONFIG = NextDiTConfig(dim=32, layers=3, heads=4, kv_heads=2, caption_dim=24, ffn_dim=88)
 SHARDS = ("weights-00001-of-00002.safetensors", "weights-00002-of-00002.safetensors")
@@ -77,6 +78,13 @@ def save_shards(folder):
         save_file({key: weights()[key] for key in half}, folder / name)
     index = {key: name for name, half in zip(SHARDS, halves, strict=True) for key in half}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+
+
+def without_one(weights):
+    """The model with a layer incomplete, under either of its names."""
+    missing = ("layers.1.attention.wq.weight", "layers.1.attn1.to_q.weight")
+    twin = "layers.1.attn2.to_q.weight"
+    return {key: value for key, value in weights.items() if key not in (*missing, twin)}
 
 
 def plain_model(given=None):
@@ -207,11 +215,8 @@ def pieces(family="gemma"):
 
 def randomized(kind, config):
     """A model of transformers whose every weight matters."""
-    torch.manual_seed(3)
-    model = kind(config)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    return model.eval().requires_grad_(False)
+    generator = torch.manual_seed(3)
+    return randomize(kind(config), std=0.2, generator=generator)
 
 
 @functools.cache

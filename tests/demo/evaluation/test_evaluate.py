@@ -1,3 +1,5 @@
+"""The demo model's evaluation, with a painter that is right or wrong on purpose."""
+
 import importlib
 import random
 

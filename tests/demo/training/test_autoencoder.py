@@ -1,3 +1,5 @@
+"""The demo's autoencoder and its training on random pictures."""
+
 import copy
 import importlib
 

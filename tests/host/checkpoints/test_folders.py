@@ -36,7 +36,7 @@ def test_pipeline_folder_is_both_model_and_text_encoder(host, weights):
     assert [path.name for path in found] == ["diffusion_pytorch_model.safetensors"]
 
 
-def test_shipped_models_are_in_the_lists(host):
+def test_demo_models_are_in_the_lists(host):
     import folder_paths
 
     from lumina_next.host.checkpoints.folders import DEMO_MODELS

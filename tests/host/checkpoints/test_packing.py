@@ -11,36 +11,32 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from lumina_next.tests.support import tiny
+from lumina_next.tests.support import host_nodes, tiny
 
 PROMPTS = ("a red cat, and a dog", "Zürich 猫", "")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def node(host):
-    """The node, known to the host."""
-    import nodes
-
     from lumina_next.nodes.convert import PackTextEncoder
 
-    nodes.NODE_CLASS_MAPPINGS[PackTextEncoder.GET_SCHEMA().node_id] = PackTextEncoder
     return PackTextEncoder
 
 
 @pytest.fixture
-def encoders(host):
+def text_encoders(host):
     return host.models / "text_encoders"
 
 
 @pytest.fixture
-def folder(encoders):
+def folder(text_encoders):
     """models/text_encoders/gemma-2b, in several shards; its packed file is not there."""
-    path = encoders / "gemma-2b"
+    path = text_encoders / "gemma-2b"
     if not path.exists():
         tiny.gemma().save_pretrained(path, max_shard_size="20KB")
         (path / "tokenizer.model").write_bytes(tiny.pieces())
         assert len(list(path.glob("*.safetensors"))) > 1
-    (encoders / "gemma-2b.safetensors").unlink(missing_ok=True)
+    (text_encoders / "gemma-2b.safetensors").unlink(missing_ok=True)
     return path
 
 
@@ -52,15 +48,12 @@ def graph(**inputs):
 
 def encode(name, text):
     """In float32: the host would halve such weights, which rounds them."""
-    import nodes
-
     from lumina_next.host.checkpoints import folders
     from lumina_next.host.text_encoders import loading
 
     path = folders.find(folders.TEXT_ENCODERS, name)
     clip = loading.load_text_encoder_file(str(path), {"dtype": torch.float32})
-    ((features, _),) = nodes.CLIPTextEncode().encode(clip, text)[0]
-    return features
+    return host_nodes.encode(clip, text)[0]
 
 
 @pytest.mark.parametrize("text", PROMPTS)
@@ -79,15 +72,15 @@ def test_name_is_the_one_that_the_loader_lists(node, folder):
     assert name in folders.names(folders.TEXT_ENCODERS)
 
 
-def test_folders_alone_are_offered(node, folder, encoders):
-    save_file(tiny.gemma_tensors(), encoders / "one-file.safetensors")
+def test_folders_alone_are_offered(node, folder, text_encoders):
+    save_file(tiny.gemma_tensors(), text_encoders / "one-file.safetensors")
     offered = node.GET_SCHEMA().inputs[0].options
     assert "gemma-2b" in offered and "one-file.safetensors" not in offered
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn])
-def test_other_types_encode_as_rounded_weights(host, folder, encoders, dtype):
-    rounded = encoders / "rounded"
+def test_other_types_encode_as_rounded_weights(host, folder, text_encoders, dtype):
+    rounded = text_encoders / "rounded"
     weights = {
         name: tensor.to(dtype).float() if tensor.ndim > 1 else tensor
         for shard in folder.glob("*.safetensors")
@@ -98,7 +91,7 @@ def test_other_types_encode_as_rounded_weights(host, folder, encoders, dtype):
     for name in ("config.json", "tokenizer.model"):
         (rounded / name).write_bytes((folder / name).read_bytes())
     host.run(graph(dtype=str(dtype).removeprefix("torch.")))
-    found = load_file(encoders / "gemma-2b.safetensors")
+    found = load_file(text_encoders / "gemma-2b.safetensors")
     assert found["embed_tokens.weight"].dtype == dtype
     assert found["norm.weight"].dtype == torch.float32
     for text in PROMPTS:
@@ -106,25 +99,25 @@ def test_other_types_encode_as_rounded_weights(host, folder, encoders, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn"])
-def test_loader_leaves_the_chosen_type_as_it_is(host, folder, encoders, dtype):
+def test_loader_leaves_the_chosen_type_as_it_is(host, folder, text_encoders, dtype):
     from lumina_next.host.text_encoders import loading
 
     host.run(graph(dtype=dtype))
     loaded = loading.load_text_encoder("gemma-2b.safetensors").cond_stage_model.state_dict()
-    packed = load_file(encoders / "gemma-2b.safetensors")
+    packed = load_file(text_encoders / "gemma-2b.safetensors")
     for name in ("embed_tokens.weight", "layers.2.mlp.down_proj.weight"):
         (found,) = [tensor for key, tensor in loaded.items() if key.endswith("." + name)]
         assert found.dtype == getattr(torch, dtype)
         assert_close(found, packed[name], rtol=0, atol=0)
 
 
-def test_running_again_writes_only_what_is_not_there(host, folder, encoders):
+def test_running_again_writes_only_what_is_not_there(host, folder, text_encoders):
     import execution
 
     sizes = {"lru": 0, "ram": 0, "ram_inactive": 0}
     server = Mock(client_id=None)
     executor = execution.PromptExecutor(server, execution.CacheType.CLASSIC, sizes)
-    file = encoders / "gemma-2b.safetensors"
+    file = text_encoders / "gemma-2b.safetensors"
 
     def run():
         executor.execute(graph(), "again", {"client_id": "tests"}, ["pack"])
@@ -140,8 +133,8 @@ def test_running_again_writes_only_what_is_not_there(host, folder, encoders):
     assert run().st_size == written.st_size
 
 
-def test_other_file_of_that_name_is_an_error_unless_allowed(host, folder, encoders):
-    file = encoders / "gemma-2b.safetensors"
+def test_other_file_of_that_name_is_an_error_unless_allowed(host, folder, text_encoders):
+    file = text_encoders / "gemma-2b.safetensors"
     file.write_bytes(b"another model")
     with pytest.raises(RuntimeError, match=r"gemma-2b\.safetensors is in .* already"):
         host.run(graph())
@@ -150,11 +143,11 @@ def test_other_file_of_that_name_is_an_error_unless_allowed(host, folder, encode
     assert_close(encode(file.name, "a dog"), encode("gemma-2b", "a dog"), rtol=0, atol=0)
 
 
-def test_canceling_leaves_nothing(node, folder, encoders, monkeypatch):
+def test_canceling_leaves_nothing(node, folder, text_encoders, monkeypatch):
     import comfy.model_management as management
     from comfy.utils import ProgressBar
 
-    before = sorted(os.listdir(encoders))
+    before = sorted(os.listdir(text_encoders))
 
     def cancel(bar, done, total):
         management.interrupt_current_processing()
@@ -162,7 +155,7 @@ def test_canceling_leaves_nothing(node, folder, encoders, monkeypatch):
     monkeypatch.setattr(ProgressBar, "update_absolute", cancel)
     with pytest.raises(management.InterruptProcessingException):
         node.execute(**graph()["pack"]["inputs"])
-    assert sorted(os.listdir(encoders)) == before
+    assert sorted(os.listdir(text_encoders)) == before
 
 
 def test_progress_and_result_are_shown(node, folder, monkeypatch, caplog):
@@ -193,8 +186,8 @@ def test_name_that_leads_out_of_the_folder_is_refused(host, folder, name):
         host.run(graph(file_name=name))
 
 
-def test_folder_that_is_no_text_encoder_is_refused_before_anything_runs(host, encoders):
-    bare = encoders / "bare-gemma"
+def test_folder_that_is_no_text_encoder_is_refused_before_anything_runs(host, text_encoders):
+    bare = text_encoders / "bare-gemma"
     tiny.gemma().save_pretrained(bare)
     with pytest.raises(ValueError, match="bare-gemma comes without a tokenizer"):
         host.run(graph(folder="bare-gemma"))

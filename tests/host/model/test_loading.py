@@ -92,14 +92,8 @@ def test_network_refuses_weights_that_do_not_fill_it(load, weights, change, mess
         load("native.safetensors").model.load_model_weights(given)
 
 
-def without_one(weights):
-    missing = ("layers.1.attention.wq.weight", "layers.1.attn1.to_q.weight")
-    twin = "layers.1.attn2.to_q.weight"
-    return {key: value for key, value in weights.items() if key not in (*missing, twin)}
-
-
 def test_incomplete_file_is_refused_by_name(load, folder, weights):
-    torch.save(without_one(weights), folder / "partial.pth")
+    torch.save(tiny.without_one(weights), folder / "partial.pth")
     with pytest.raises(ValueError, match="partial.pth is incomplete.*layers.1.attention.wq.weight"):
         load("partial.pth")
 

@@ -3,7 +3,8 @@
 import pytest
 
 from lumina_next.tests.support import tiny
-from lumina_next.tests.support.native_graphs import load, node
+from lumina_next.tests.support.host_nodes import node
+from lumina_next.tests.support.native_graphs import load
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from lumina_next.tests.host.native_nodes.test_prompts import encode
 from lumina_next.tests.support import tiny
+from lumina_next.tests.support.host_nodes import encode, node
 from lumina_next.tests.support.native_graphs import (
     DEMO_VAE,
     GUIDANCE,
@@ -18,7 +18,6 @@ from lumina_next.tests.support.native_graphs import (
     guess,
     guided,
     load,
-    node,
     sample,
 )
 from lumina_next.tests.support.tiny import NEGATIVE, POSITIVE, assert_same_picture

@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from lumina_next.tests.support import tiny
+from lumina_next.tests.support.host_nodes import node
 from lumina_next.tests.support.native_graphs import (
     GUIDANCE,
     OTHER,
@@ -13,7 +14,6 @@ from lumina_next.tests.support.native_graphs import (
     guess,
     guided,
     load,
-    node,
     sample,
 )
 from lumina_next.tests.support.tiny import NEGATIVE, POSITIVE, assert_same_picture

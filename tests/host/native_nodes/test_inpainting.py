@@ -3,7 +3,8 @@
 import torch
 
 from lumina_next.tests.support import tiny
-from lumina_next.tests.support.native_graphs import advanced, differs, node, sample
+from lumina_next.tests.support.host_nodes import node
+from lumina_next.tests.support.native_graphs import advanced, differs, sample
 from lumina_next.tests.support.tiny import assert_same_picture
 
 

@@ -4,14 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lumina_next.tests.support.native_graphs import OTHER, advanced, differs, guess, node, sample
+from lumina_next.tests.support.host_nodes import encode, node
+from lumina_next.tests.support.native_graphs import OTHER, advanced, differs, guess, sample
 from lumina_next.tests.support.tiny import POSITIVE, assert_same_picture
-
-
-def encode(clip, text):
-    ((features, rest),) = node("CLIPTextEncode", clip=clip, text=text)
-    return features, rest["attention_mask"]
-
 
 # The tokenizer knows "under" together with the space before it, as Gemma's does most words.
 UNDER = "a dog (under:{}) the mat"

@@ -2,6 +2,7 @@
 
 from torch.testing import assert_close
 
+from lumina_next.tests.support.host_nodes import node
 from lumina_next.tests.support.native_graphs import (
     GUIDANCE,
     OTHER,
@@ -10,7 +11,6 @@ from lumina_next.tests.support.native_graphs import (
     empty,
     guess,
     guided,
-    node,
     sample,
 )
 from lumina_next.tests.support.tiny import NEGATIVE, POSITIVE, assert_same_picture

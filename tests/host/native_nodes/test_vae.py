@@ -6,7 +6,8 @@ from torch.testing import assert_close
 
 from lumina_next.demo.training import autoencoder
 from lumina_next.tests.support import tiny
-from lumina_next.tests.support.native_graphs import DEMO_VAE, node
+from lumina_next.tests.support.host_nodes import node
+from lumina_next.tests.support.native_graphs import DEMO_VAE
 from lumina_next.tests.support.tiny import assert_same_picture
 
 

@@ -8,14 +8,6 @@ from lumina_next.tests.support import tiny
 from lumina_next.tests.support.tiny import GUIDANCE, NEGATIVE, POSITIVE, SEED, STEPS, ksampler
 
 
-@pytest.fixture
-def model(host):
-    from lumina_next.host.model import loading
-
-    tiny.write_models(host)
-    return loading.load_model("native.safetensors")
-
-
 def guided(model, channels="released", start=1.0, end=0.0, renorm=0.0, rescale=0.0, zero_steps=0):
     from lumina_next.nodes.options.guidance import GuidanceNode
 

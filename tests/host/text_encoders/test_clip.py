@@ -15,11 +15,11 @@ from lumina_next.tests.support import tiny
 from lumina_next.tests.support.clips import (
     FAMILIES,
     PROMPT,
-    encode,
     encode_tokens,
     transformer,
     with_weights,
 )
+from lumina_next.tests.support.host_nodes import encode, node
 
 
 @pytest.mark.parametrize("text", [PROMPT, "Zürich 猫", "  two  spaces\n", ""])
@@ -159,13 +159,6 @@ def test_generate_text_may_ask_for_tokens(clip, family):
     assert tokens[family.host_name]
 
 
-def node(name, **inputs):
-    import nodes
-
-    kind = nodes.NODE_CLASS_MAPPINGS[name]
-    return getattr(kind(), kind.FUNCTION)(**inputs)
-
-
 def test_saved_text_encoder_loads_again_to_the_bit(host, load, encoders, clip, family):
     node("CLIPSave", clip=clip, filename_prefix=f"clip-{family.name}")
     (saved,) = host.output.glob(f"clip-{family.name}*.safetensors")
@@ -176,13 +169,13 @@ def test_saved_text_encoder_loads_again_to_the_bit(host, load, encoders, clip, f
 
 def test_saved_checkpoint_holds_the_text_encoder_to_the_bit(host, load, encoders, clip, family):
     tiny.write_models(host)
-    (model,) = node(
+    model = node(
         "LuminaNextModelLoader",
         model_name="native.safetensors",
         weight_dtype="default",
         latent_format="SDXL",
-    ).args
-    vae = node("VAELoader", vae_name="lumina-next-demo.safetensors")[0]
+    )
+    vae = node("VAELoader", vae_name="lumina-next-demo.safetensors")
     node("CheckpointSave", model=model, clip=clip, vae=vae, filename_prefix=f"all-{family.name}")
     (saved,) = host.output.glob(f"all-{family.name}*.safetensors")
     saved.rename(encoders / saved.name)

@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from lumina_next.tests.support import tiny
-from lumina_next.tests.support.clips import FAMILIES, PROMPT, encode, transformer, with_weights
+from lumina_next.tests.support.clips import FAMILIES, PROMPT, transformer, with_weights
+from lumina_next.tests.support.host_nodes import encode
 
 # --- files
 

@@ -1,10 +1,10 @@
 """Weights and files that several tests of checkpoints read."""
 
 import pytest
-import torch
 from safetensors.torch import save_file
 
 from lumina_next.tests.support.next_dits import WEIGHTS, native_weights
+from lumina_next.tests.support.random_weights import randomize
 
 
 @pytest.fixture
@@ -25,15 +25,13 @@ def theirs(request):
     from diffusers import LuminaNextDiT2DModel  # seconds to import
 
     kv_heads, qk_norm = request.param
-    torch.manual_seed(0)
     model = LuminaNextDiT2DModel(
         sample_size=16, hidden_size=32, num_layers=2, num_attention_heads=4, num_kv_heads=kv_heads,
         multiple_of=8, cross_attention_dim=24, qk_norm=qk_norm, norm_eps=1e-5,
     )  # fmt: skip
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+    randomize(model, std=0.2)
     for layer in model.layers:
         layer.attn2.to_q.load_state_dict(layer.attn1.to_q.state_dict())
         if qk_norm:
             layer.attn2.norm_q.load_state_dict(layer.attn1.norm_q.state_dict())
-    return model.eval()
+    return model

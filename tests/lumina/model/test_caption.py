@@ -1,3 +1,5 @@
+"""Masks of captions, and the mean of their tokens."""
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -13,16 +13,9 @@ from lumina_next.lumina.model.next_dit import NextDiT
 from lumina_next.lumina.options import resolution
 from lumina_next.lumina.options.forward import ForwardOptions
 from lumina_next.lumina.rope import rotation
+from lumina_next.tests.support.random_weights import randomize
 
 CONFIG = NextDiTConfig(dim=48, layers=2, heads=4, kv_heads=2, caption_dim=20, ffn_dim=64)
-
-
-def randomized(module):
-    """Every weight random, gates and modulations too, so that no part can hide behind a zero."""
-    generator = torch.Generator().manual_seed(0)
-    for parameter in module.parameters():
-        parameter.data.normal_(std=0.15, generator=generator)
-    return module.eval().requires_grad_(False)
 
 
 def diffusers_model(kv_heads=2, qk_norm=True):
@@ -38,7 +31,7 @@ def diffusers_model(kv_heads=2, qk_norm=True):
         qk_norm=qk_norm,
         cross_attention_dim=20,
     )
-    randomized(model)
+    randomize(model, std=0.15)
     for layer in model.layers:  # a converted checkpoint holds the same queries twice
         layer.attn2.to_q.load_state_dict(layer.attn1.to_q.state_dict())
         if qk_norm:
@@ -124,7 +117,7 @@ def test_feed_forward_is_diffusers():
 
 
 def test_padding_a_caption_changes_nothing():
-    model = randomized(NextDiT(CONFIG))
+    model = randomize(NextDiT(CONFIG), std=0.15)
     x, t, caption, _ = inputs()
     padded = torch.cat([caption, torch.full((2, 5, 20), 50.0)], dim=1)
     mask = torch.tensor([[1] * 7 + [0] * 5] * 2)
@@ -132,14 +125,14 @@ def test_padding_a_caption_changes_nothing():
 
 
 def test_pictures_of_a_batch_do_not_see_each_other():
-    model = randomized(NextDiT(CONFIG))
+    model = randomize(NextDiT(CONFIG), std=0.15)
     x, t, caption, mask = inputs(batch=3, padding=2)
     alone = [model(*(v[i : i + 1] for v in (x, t, caption, mask))) for i in range(3)]
     torch.testing.assert_close(model(x, t, caption, mask), torch.cat(alone))
 
 
 def test_forward_leaves_no_trace():
-    model = randomized(NextDiT(CONFIG))
+    model = randomize(NextDiT(CONFIG), std=0.15)
     arguments = inputs()
     frequency = rotation.frequencies(12, linear=2.0)
     table = rotation.rotation_table(rotation.positions(3, 3), [frequency] * 2)
@@ -188,7 +181,7 @@ def test_layers_come_from_the_given_namespace():
 
 
 def test_bfloat16_stays_close_to_float32():
-    model = randomized(NextDiT(CONFIG))
+    model = randomize(NextDiT(CONFIG), std=0.15)
     x, t, caption, mask = inputs()
     expected = model(x, t, caption, mask)
     found = model.bfloat16()(x.bfloat16(), t, caption.bfloat16(), mask).float()

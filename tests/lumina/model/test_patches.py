@@ -1,3 +1,5 @@
+"""Latents become rows of patches, and patches latents."""
+
 import pytest
 import torch
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""Fewer keys and values in some layers: which ones, and what stays as it was."""
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from lumina_next.lumina.config import NextDiTConfig
 from lumina_next.lumina.model.next_dit import NextDiT
 from lumina_next.lumina.options.context_drop import ORDERS, Cells, ContextDrop
 from lumina_next.lumina.options.forward import ForwardOptions
+from lumina_next.tests.support.random_weights import randomize
 
 CONFIG = NextDiTConfig(dim=48, layers=4, heads=4, kv_heads=2, caption_dim=20, ffn_dim=64)
 EVERY_LAYER = frozenset(range(CONFIG.layers))
@@ -14,11 +17,7 @@ EVERY_LAYER = frozenset(range(CONFIG.layers))
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = NextDiT(CONFIG)
-    for parameter in model.parameters():
-        parameter.data.normal_(std=0.15)
-    return model.eval().requires_grad_(False)
+    return randomize(NextDiT(CONFIG), std=0.15)
 
 
 def inputs(height=8, width=8):

@@ -1,5 +1,8 @@
-"""Prompts split, put into templates and cleaned. What diffusers makes of CLEANED is tested, and
-many more texts with it, in host/test_text_encode.py: importing diffusers takes seconds."""
+"""Prompts are cleaned.
+
+host/prompts/test_cleaned_prompts.py tests what diffusers makes of CLEANED, and many more texts with
+it: importing diffusers takes seconds.
+"""
 
 import time
 import unicodedata
@@ -83,7 +86,7 @@ OURS = {
 
 
 @pytest.mark.parametrize("text", CLEANED)
-def test_debris_goes(text):
+def test_markup_addresses_and_odd_characters_are_removed(text):
     assert clean(text) == CLEANED[text]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lumina_next.lumina.prompts.templates import fill, prepared, split
 
 
-def test_prompt_of_nothing_but_debris_says_so():
+def test_prompt_of_which_cleaning_leaves_nothing_says_so():
     assert (
         prepared("https://example.com/a.png", cleaning="all").note == "cleaning left nothing of it"
     )

@@ -1,3 +1,5 @@
+"""Frequencies, positions and rotations of RoPE in two dimensions."""
+
 import itertools
 
 import pytest

@@ -22,17 +22,14 @@ from lumina_next.lumina.text_encoders.config import FAMILIES
 from lumina_next.lumina.text_encoders.decoder import Decoder
 from lumina_next.lumina.text_encoders.weights import load_decoder, to_native
 from lumina_next.tests.support.decoders import (
-    ALL,
     CONFIG,
-    LEFT_PADDED,
-    RIGHT_PADDED,
-    STATED,
-    TOKENS,
+    CONFIG_JSON,
     cast_weights,
     oracle,
     oracle_states,
     tiny_file,
 )
+from lumina_next.tests.support.token_rows import ALL, LEFT_PADDED, RIGHT_PADDED, TOKENS
 
 
 @pytest.mark.parametrize("mask", [ALL, RIGHT_PADDED, LEFT_PADDED], ids=["all", "right", "left"])
@@ -42,7 +39,7 @@ def test_every_hidden_state_is_that_of_transformers(
     family: str, kv_heads: int, mask: torch.Tensor
 ) -> None:
     theirs = oracle(kv_heads, family=family)
-    ours = load_decoder(theirs.model.state_dict(), STATED | {"model_type": family})
+    ours = load_decoder(theirs.model.state_dict(), CONFIG_JSON | {"model_type": family})
     expected = oracle_states(theirs, mask)
     real = mask.bool()
     assert len(expected) == CONFIG.layers + 1
@@ -145,7 +142,7 @@ def test_reading_in_parts_is_reading_at_once(
     family: str, kv_heads: int, cuts: set[int], mask: torch.Tensor
 ) -> None:
     theirs = oracle(kv_heads, family=family)
-    model = load_decoder(theirs.model.state_dict(), STATED | {"model_type": family})
+    model = load_decoder(theirs.model.state_dict(), CONFIG_JSON | {"model_type": family})
     embeds, cache, parts = model.embed(TOKENS), model.new_cache(), []
     for start, end in itertools.pairwise([0, *sorted(cuts), 9]):
         parts += model.hidden_states(embeds[:, start:end], mask[:, :end], (-1,), cache)
@@ -176,7 +173,7 @@ def test_every_layer_remembers_whatever_state_was_asked_for() -> None:
 def test_scores_of_the_next_token_are_those_of_transformers(family: str) -> None:
     theirs = oracle(family=family)
     model = Decoder(dataclasses.replace(CONFIG, family=family, has_output_head=family == "llama"))
-    model.load_state_dict(to_native(theirs.state_dict(), STATED | {"model_type": family}))
+    model.load_state_dict(to_native(theirs.state_dict(), CONFIG_JSON | {"model_type": family}))
     found = model.logits(model(TOKENS, hidden_state=-1))
     assert_close(found, theirs(TOKENS).logits)
 

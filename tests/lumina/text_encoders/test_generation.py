@@ -34,10 +34,10 @@ from lumina_next.lumina.text_encoders.generation import (
     write,
 )
 from lumina_next.lumina.text_encoders.weights import OUTPUT_HEAD, decoder_config, to_native
-from lumina_next.tests.support.decoders import STATED, oracle
+from lumina_next.tests.support.decoders import CONFIG_JSON, oracle
 
 GREEDY = Sampling(temperature=0)
-VOCABULARY = STATED["vocab_size"]
+VOCABULARY = CONFIG_JSON["vocab_size"]
 PROMPTS = {"begin token only": [2], "short": [2, 9, 31], "long": [2, *range(5, 45)]}
 
 
@@ -53,9 +53,9 @@ def author(family: str = "gemma") -> transformers.PreTrainedModel:
 
 
 def decoder_of(theirs: transformers.PreTrainedModel, family: str) -> Decoder:
-    stated = STATED | {"model_type": family}
-    native = to_native(theirs.state_dict(), stated)
-    config = decoder_config(native, stated)
+    config_json = CONFIG_JSON | {"model_type": family}
+    native = to_native(theirs.state_dict(), config_json)
+    config = decoder_config(native, config_json)
     model = Decoder(dataclasses.replace(config, has_output_head=OUTPUT_HEAD in native))
     model.load_state_dict(native)
     return model.requires_grad_(False)
@@ -115,7 +115,7 @@ def test_scores_are_asked_for_the_last_token_only() -> None:
 
     model.tied_head = head
     written(model, PROMPTS["long"], GREEDY, max_tokens=3)
-    assert asked == [(1, STATED["hidden_size"])] * 3
+    assert asked == [(1, CONFIG_JSON["hidden_size"])] * 3
 
 
 def test_no_token_is_asked_for_after_the_last() -> None:

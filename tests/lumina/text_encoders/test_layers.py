@@ -5,7 +5,8 @@ import torch
 
 from lumina_next.lumina.text_encoders.layers import LayerCache
 from lumina_next.lumina.text_encoders.weights import load_decoder
-from lumina_next.tests.support.decoders import RIGHT_PADDED, TOKENS, tiny_file
+from lumina_next.tests.support.decoders import tiny_file
+from lumina_next.tests.support.token_rows import RIGHT_PADDED, TOKENS
 
 
 def test_room_is_made_seldom_and_keeps_what_was_read() -> None:

@@ -9,7 +9,8 @@ from torch.testing import assert_close
 from lumina_next.lumina.text_encoders.config import FAMILIES, DecoderConfig
 from lumina_next.lumina.text_encoders.decoder import Decoder
 from lumina_next.lumina.text_encoders.weights import decoder_config, load_decoder, to_native
-from lumina_next.tests.support.decoders import ALL, STATED, TOKENS, oracle, tiny_file
+from lumina_next.tests.support.decoders import CONFIG_JSON, oracle, tiny_file
+from lumina_next.tests.support.token_rows import ALL, TOKENS
 
 GEMMA_2B = DecoderConfig(
     "gemma", 256_000, 2048, 16_384, layers=18, heads=8, kv_heads=1, head_dim=256
@@ -132,15 +133,15 @@ def test_relative_of_llama_must_state_its_head_size(width: int) -> None:
 
 def test_output_head_of_llama_is_read_and_that_of_gemma_is_its_embedding() -> None:
     for family in FAMILIES:
-        stated, theirs = STATED | {"model_type": family}, oracle(family=family)
-        model = load_decoder(theirs.state_dict(), stated)
+        config_json, theirs = CONFIG_JSON | {"model_type": family}, oracle(family=family)
+        model = load_decoder(theirs.state_dict(), config_json)
         assert model.config.has_output_head == (family == "llama")
         state = model(TOKENS, ALL, hidden_state=-1)
         assert_close(model.logits(state), theirs(TOKENS, attention_mask=ALL).logits)
 
 
-def test_rotation_base_and_norm_are_those_stated() -> None:
+def test_rotation_base_and_norm_are_those_in_config_json() -> None:
     newer = {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}, "rms_norm_eps": 1e-4}
-    for stated in ({"rope_theta": 5e5, "rms_norm_eps": 1e-4}, newer):
-        found = decoder_config(tiny_file(), stated)
+    for config_json in ({"rope_theta": 5e5, "rms_norm_eps": 1e-4}, newer):
+        found = decoder_config(tiny_file(), config_json)
         assert (found.rope_theta, found.norm_eps) == (5e5, 1e-4)

@@ -8,10 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from lumina_next.tests.support.any_text_models import (
-    ALL,
     ENCODERS,
     TEMPLATES,
-    encode,
     expected_state,
     host_model,
     host_state,
@@ -19,6 +17,8 @@ from lumina_next.tests.support.any_text_models import (
     oracle,
     states,
 )
+from lumina_next.tests.support.host_nodes import encode
+from lumina_next.tests.support.token_rows import ALL
 
 
 @pytest.mark.parametrize(

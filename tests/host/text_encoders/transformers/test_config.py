@@ -7,7 +7,6 @@ import transformers
 from torch.testing import assert_close
 
 from lumina_next.tests.support.any_text_models import (
-    ALL,
     ENCODERS,
     FAMILIES,
     LLAMA_3_SCALING,
@@ -20,6 +19,7 @@ from lumina_next.tests.support.any_text_models import (
     states,
     whole,
 )
+from lumina_next.tests.support.token_rows import ALL
 
 
 @pytest.mark.parametrize(

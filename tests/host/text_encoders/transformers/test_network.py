@@ -11,10 +11,7 @@ import torch
 from torch.testing import assert_close
 
 from lumina_next.tests.support.any_text_models import (
-    ALL,
     FAMILIES,
-    RIGHT_PADDED,
-    TOKENS,
     host_model,
     host_state,
     native,
@@ -22,6 +19,7 @@ from lumina_next.tests.support.any_text_models import (
     rounded,
     states,
 )
+from lumina_next.tests.support.token_rows import ALL, RIGHT_PADDED, TOKENS
 
 
 @pytest.mark.parametrize("mask", [ALL, RIGHT_PADDED], ids=["all", "padded"])

@@ -7,17 +7,16 @@ from torch.testing import assert_close
 from transformers import AutoConfig
 
 from lumina_next.tests.support.any_text_models import (
-    ALL,
     GEMMA_3,
     PICTURES,
-    TOKENS,
     host_model,
     host_state,
     native,
     oracle,
-    randomize,
     reader,
 )
+from lumina_next.tests.support.random_weights import randomize
+from lumina_next.tests.support.token_rows import ALL, TOKENS
 
 VISION = {"vision_tower.encoder.layers.0.self_attn.q_proj.weight": torch.zeros(3, 3)}
 

@@ -26,9 +26,11 @@ class Full(BaseException):
 
 @pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize("stop", [1, 2, 5, 28])
-def test_stopping_anywhere_leaves_the_disk_as_it_was(folder, target, small_pieces, there, stop):
+def test_stopping_anywhere_leaves_the_disk_as_it_was(
+    encoder_folder, packed_file, small_pieces, there, stop
+):
     if there:
-        target.write_bytes(b"the old file")
+        packed_file.write_bytes(b"the old file")
     calls = []
 
     def progress(done, total):
@@ -37,57 +39,57 @@ def test_stopping_anywhere_leaves_the_disk_as_it_was(folder, target, small_piece
             raise Full
 
     with pytest.raises(Full):
-        pack(folder, target, overwrite=True, progress=progress)
+        pack(encoder_folder, packed_file, overwrite=True, progress=progress)
     assert len(calls) == stop and calls == sorted(calls)
-    present = {path.name for path in target.parent.iterdir()}
-    assert present == ({folder.name, target.name} if there else {folder.name})
-    assert not there or target.read_bytes() == b"the old file"
+    present = {path.name for path in packed_file.parent.iterdir()}
+    assert present == ({encoder_folder.name, packed_file.name} if there else {encoder_folder.name})
+    assert not there or packed_file.read_bytes() == b"the old file"
 
 
-def test_progress_ends_at_the_whole(folder, target):
+def test_progress_ends_at_the_whole(encoder_folder, packed_file):
     calls = []
-    packed = pack(folder, target, progress=lambda *said: calls.append(said))
+    packed = pack(encoder_folder, packed_file, progress=lambda *said: calls.append(said))
     assert calls[-1] == (packed.size, packed.size)
 
 
-def test_disk_that_becomes_full_is_said(folder, target, monkeypatch):
+def test_disk_that_becomes_full_is_said(encoder_folder, packed_file, monkeypatch):
     def full(_descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"became full, and packed\.safetensors was not written"):
-        pack(folder, target)
-    assert os.listdir(target.parent) == [folder.name]
+        pack(encoder_folder, packed_file)
+    assert os.listdir(packed_file.parent) == [encoder_folder.name]
 
 
-def test_too_little_space_is_said_before_writing(folder, target, monkeypatch):
-    left = shutil.disk_usage(folder)._replace(free=1000)
+def test_too_little_space_is_said_before_writing(encoder_folder, packed_file, monkeypatch):
+    left = shutil.disk_usage(encoder_folder)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: left)
     with pytest.raises(OSError, match=r"takes 0\.0 MB, and the disk of .* has 0\.0 MB left"):
-        pack(folder, target)
-    assert not target.exists()
+        pack(encoder_folder, packed_file)
+    assert not packed_file.exists()
 
 
-def test_file_that_is_the_same_is_left_alone(folder, target, small_pieces):
+def test_file_that_is_the_same_is_left_alone(encoder_folder, packed_file, small_pieces):
     for dtype in convert_pack.DTYPES:
-        assert pack(folder, target, dtype, overwrite=True).is_new
-        before = target.stat()
-        packed = pack(folder, target, dtype)
+        assert pack(encoder_folder, packed_file, dtype, overwrite=True).is_new
+        before = packed_file.stat()
+        packed = pack(encoder_folder, packed_file, dtype)
         assert not packed.is_new and "was there already" in convert_pack.describe(packed)
-        assert target.stat().st_mtime_ns == before.st_mtime_ns
-        assert target.stat().st_ino == before.st_ino
+        assert packed_file.stat().st_mtime_ns == before.st_mtime_ns
+        assert packed_file.stat().st_ino == before.st_ino
 
 
-def test_other_file_is_replaced_only_if_allowed(folder, target):
-    pack(folder, target)
-    whole = bytearray(target.read_bytes())
+def test_other_file_is_replaced_only_if_allowed(encoder_folder, packed_file):
+    pack(encoder_folder, packed_file)
+    whole = bytearray(packed_file.read_bytes())
     whole[-1] ^= 1
-    target.write_bytes(whole)
+    packed_file.write_bytes(whole)
     with pytest.raises(FileExistsError, match=r"packed\.safetensors is in .* already"):
-        pack(folder, target)
-    assert target.read_bytes() == whole
-    assert pack(folder, target, overwrite=True).is_new
-    assert_packed(target, WEIGHTS)
+        pack(encoder_folder, packed_file)
+    assert packed_file.read_bytes() == whole
+    assert pack(encoder_folder, packed_file, overwrite=True).is_new
+    assert_packed(packed_file, WEIGHTS)
 
 
 CHILD = """
@@ -149,8 +151,8 @@ def test_memory_stays_small_and_quitting_cleans_up(tmp_path):
         ("a.safetensors", "is a folder"),
     ],
 )
-def test_place_that_cannot_be_written_is_refused(folder, tmp_path, file, said):
+def test_place_that_cannot_be_written_is_refused(encoder_folder, tmp_path, file, said):
     (tmp_path / "a.safetensors").mkdir()
     with pytest.raises((ValueError, OSError), match=said):
-        pack(folder, tmp_path / file)
+        pack(encoder_folder, tmp_path / file)
     assert {path.name for path in tmp_path.iterdir()} == {"gemma-2b", "a.safetensors"}

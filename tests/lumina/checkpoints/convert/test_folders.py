@@ -33,12 +33,12 @@ from lumina_next.tests.support.encoder_folders import (
         ),
     ],
 )
-def test_the_tokenizer_that_can_be_read_is_taken(folder, target, files, key, content):
-    (folder / "tokenizer.model").unlink()
+def test_the_tokenizer_that_can_be_read_is_taken(encoder_folder, packed_file, files, key, content):
+    (encoder_folder / "tokenizer.model").unlink()
     for name, written in files.items():
-        (folder / name).write_bytes(written)
-    pack(folder, target)
-    found = load_file(target)
+        (encoder_folder / name).write_bytes(written)
+    pack(encoder_folder, packed_file)
+    found = load_file(packed_file)
     assert bytes_of(found[key]) == content
     assert found.keys() == {*WEIGHTS, key}
 
@@ -89,9 +89,9 @@ def overlap(path):
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_folder_that_is_no_text_encoder_is_refused(folder, target, case):
+def test_folder_that_is_no_text_encoder_is_refused(encoder_folder, packed_file, case):
     spoil, said = REFUSED[case]
-    spoil(folder)
+    spoil(encoder_folder)
     with pytest.raises((ValueError, FileNotFoundError), match=said):
-        pack(folder, target)
-    assert not list(target.parent.glob("packed*"))
+        pack(encoder_folder, packed_file)
+    assert not list(packed_file.parent.glob("packed*"))

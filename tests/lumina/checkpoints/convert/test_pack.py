@@ -65,7 +65,7 @@ def test_any_folder_is_packed_exactly(shards, form, dtype, piece):
             assert tensor.numel() == 0 or header[name]["data_offsets"][0] % tensor.itemsize == 0
 
 
-def test_tokenizer_and_config_are_inside(folder, target):
+def test_tokenizer_and_config_are_inside(encoder_folder, packed_file):
     said = {
         "tokenizer_class": "GemmaTokenizer",
         "add_bos_token": True,
@@ -74,23 +74,25 @@ def test_tokenizer_and_config_are_inside(folder, target):
         "pad_token": "<pad>",
         "chat_template": "long",
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(said))
-    pack(folder, target)
-    assert bytes_of(load_file(target)["spiece_model"]) == PIECES
-    metadata = metadata_of(target)
+    (encoder_folder / "tokenizer_config.json").write_text(json.dumps(said))
+    pack(encoder_folder, packed_file)
+    assert bytes_of(load_file(packed_file)["spiece_model"]) == PIECES
+    metadata = metadata_of(packed_file)
     assert metadata["format"] == "pt"
-    assert json.loads(metadata["config"]) == json.loads((folder / "config.json").read_text())
+    assert json.loads(metadata["config"]) == json.loads(
+        (encoder_folder / "config.json").read_text()
+    )
     said.pop("chat_template")
     assert json.loads(metadata["tokenizer_config"]) == said | {"bos_token": "<bos>"}
 
 
-def test_text_encoder_of_a_pipeline_is_packed(tmp_path, target):
+def test_text_encoder_of_a_pipeline_is_packed(tmp_path, packed_file):
     pipeline = tmp_path / "pipeline"
     part = write_folder(pipeline / "text_encoder", [WEIGHTS])
     save_file({"other": torch.ones(1)}, pipeline / "model.safetensors")
     (pipeline / "tokenizer").mkdir()
     (part / "tokenizer.model").rename(pipeline / "tokenizer" / "tokenizer.model")
     (pipeline / "tokenizer" / "tokenizer_config.json").write_text('{"add_eos_token": true}')
-    pack(pipeline, target)
-    assert_packed(target, WEIGHTS)
-    assert json.loads(metadata_of(target)["tokenizer_config"]) == {"add_eos_token": True}
+    pack(pipeline, packed_file)
+    assert_packed(packed_file, WEIGHTS)
+    assert json.loads(metadata_of(packed_file)["tokenizer_config"]) == {"add_eos_token": True}
