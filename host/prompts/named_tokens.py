@@ -1,4 +1,4 @@
-"""Tokens by the name of their encoder, which say what there is where another encoder's are asked."""
+"""Tokens under the names of their encoders, which say what there is where others are asked for."""
 
 
 class NamedTokens(dict[str, object]):
