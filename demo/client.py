@@ -14,6 +14,15 @@ import urllib.request
 from pathlib import Path
 
 
+def titled(graph: dict, title: str) -> dict:
+    """The first node that the editor shows under this title. Raises ValueError if none is."""
+    for node in graph.values():
+        if node["_meta"]["title"] == title:
+            return node
+    titles = ", ".join(node["_meta"]["title"] for node in graph.values())
+    raise ValueError(f'The graph has no node with the title "{title}". It has: {titles}.')
+
+
 def queue(url: str, graph: dict, client_id: str = "") -> str:
     """Hand in a graph in API format: its id. Raises ValueError with ComfyUI's objections."""
     body = json.dumps({"prompt": graph, "client_id": client_id}).encode()
@@ -50,7 +59,7 @@ def download(url: str, picture: dict[str, str]) -> bytes:
 if __name__ == "__main__":
     address, graph_file, prompt = sys.argv[1:]
     graph = json.loads(Path(graph_file).read_text())
-    graph["positive"]["inputs"]["text"] = prompt
+    titled(graph, "Prompt")["inputs"]["text"] = prompt
     for picture in wait(address, queue(address, graph)):
         Path(picture["filename"]).write_bytes(download(address, picture))
         print(picture["filename"])

@@ -56,10 +56,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def with_settings(graph: dict, settings: argparse.Namespace) -> dict:
     """Fill the prompt and whatever else was given into the graph; the rest stays as committed."""
-    graph["positive"]["inputs"]["text"] = settings.prompt
+    client.titled(graph, "Prompt")["inputs"]["text"] = settings.prompt
     given = {name: value for name, value in vars(settings).items() if value is not None}
-    for node in ("sampler", "latent"):
-        inputs = graph[node]["inputs"]
+    for title in ("KSampler", "Empty latent"):
+        inputs = client.titled(graph, title)["inputs"]
         inputs.update({name: value for name, value in given.items() if name in inputs})
     return graph
 

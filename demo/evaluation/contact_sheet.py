@@ -54,7 +54,7 @@ def draw(url: str, prompts: list[str]) -> Iterator[Image.Image]:
     graph = json.loads(GRAPH.read_text())
     queued = []
     for prompt in prompts:
-        graph["positive"]["inputs"]["text"] = prompt
+        client.titled(graph, "Prompt")["inputs"]["text"] = prompt
         queued.append(client.queue(url, graph))
     for job in queued:
         (saved,) = client.wait(url, job)

@@ -16,6 +16,7 @@ from ...lumina.prompts.formats import PromptFormat
 from ...lumina.prompts.templates import beginning
 from ..notices import warn
 from .continuation import PromptsToContinue
+from .named_tokens import NamedTokens
 from .vocabulary import Tokenizer
 
 _EMBEDDING = re.compile(r"(?:\A|(?<=\s))embedding:")
@@ -216,6 +217,11 @@ class HostTokenizer(PromptsToContinue, comfy.sd1_clip.SD1Tokenizer):
             tokenizer=PromptTokenizer,
             name=tokenizer_data["prompt_format"].name,
         )
+
+    def tokenize_with_weights(
+        self, text: str, return_word_ids: bool = False, **kwargs: object
+    ) -> NamedTokens:
+        return NamedTokens(super().tokenize_with_weights(text, return_word_ids, **kwargs))
 
     @property
     def inner(self) -> PromptTokenizer:

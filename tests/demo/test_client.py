@@ -1,4 +1,4 @@
-"""The queue client against a server that answers as ComfyUI does."""
+"""The queue client against a server that answers as ComfyUI does, and the graph that it sends."""
 
 import http.server
 import json
@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from lumina_next.demo import client
+from lumina_next.demo import GRAPH, client
 
 PICTURE = {"filename": "a b.png", "subfolder": "", "type": "output"}
 
@@ -82,3 +82,17 @@ def test_interrupted_run_says_so(comfyui):
 def test_download_asks_for_the_file_by_its_name(comfyui):
     comfyui.answers = {"/view?filename=a+b.png&subfolder=&type=output": [(200, b"PNG")]}
     assert client.download(comfyui.url, PICTURE) == b"PNG"
+
+
+def test_nodes_of_the_graph_are_numbered_and_found_by_their_titles():
+    graph = json.loads(GRAPH.read_text("utf-8"))
+    assert list(graph) == [str(number + 1) for number in range(len(graph))]
+    titles = [node["_meta"]["title"] for node in graph.values()]
+    assert len(set(titles)) == len(titles)
+    assert [client.titled(graph, title) for title in titles] == list(graph.values())
+
+
+def test_missing_title_is_answered_with_those_there():
+    graph = {"1": {"_meta": {"title": "Save Image"}}}
+    with pytest.raises(ValueError, match='no node with the title "Prompt". It has: Save Image'):
+        client.titled(graph, "Prompt")

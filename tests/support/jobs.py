@@ -11,7 +11,33 @@ from safetensors.torch import load_file
 
 from lumina_next.demo import GRAPH
 
-DEMO_GRAPH = json.loads(GRAPH.read_text())
+NAMES = {  # of the demo graph's nodes in the tests, by their titles; the file numbers them
+    "Load Lumina-Next Model": "model",
+    "Load Lumina-Next Text Encoder": "text_encoder",
+    "Prompt": "positive",
+    "Negative prompt": "negative",
+    "Empty latent": "latent",
+    "KSampler": "sampler",
+    "Load VAE": "vae",
+    "VAE Decode": "decode",
+    "Save Image": "save",
+}
+
+
+def with_names(graph):
+    """A graph in API format with its nodes called as `NAMES` says, links included."""
+    names = {number: NAMES[node["_meta"]["title"]] for number, node in graph.items()}
+
+    def renamed(value):
+        return [names[value[0]], value[1]] if isinstance(value, list) else value
+
+    return {
+        names[number]: {**node, "inputs": {k: renamed(v) for k, v in node["inputs"].items()}}
+        for number, node in graph.items()
+    }
+
+
+DEMO_GRAPH = with_names(json.loads(GRAPH.read_text()))
 seeds = itertools.count(1000)  # no run is answered from the cache of another
 
 
