@@ -82,9 +82,19 @@ def test_import_of_what_is_left_out_is_found(source, named):
     assert named in imports_left_out(source, Path("host/validation.py"))
 
 
+MADE = {"/.host/", "/.venv/", "/demo/checkpoints/", "/demo/output/"}  # by our commands
+
+
+def test_patterns_name_what_there_is():
+    rooted = {line for line in PATTERNS if line.startswith("/")} - MADE
+    assert [line for line in sorted(rooted) if not list(ROOT.glob(line.strip("/")))] == []
+
+
 def test_nodes_and_what_they_need_are_shipped():
     assert Path("__init__.py") in FILES and Path("pyproject.toml") in FILES
-    assert {"lumina", "host", "nodes", "web", "workflows"} <= {path.parts[0] for path in FILES}
+    assert {"docs", "lumina", "host", "nodes", "web", "workflows"} <= {
+        path.parts[0] for path in FILES
+    }
     models = (ROOT / "demo" / "models").rglob("*.safetensors")
     assert {path.relative_to(ROOT) for path in models} <= set(FILES)
 
