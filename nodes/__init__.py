@@ -3,14 +3,15 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..host.checkpoints.folders import register_demo_models
-from . import convert, loaders, options, prompts, sampling
+from . import convert, loaders, options, prompts, sampling, size
 
 NODES: list[type[io.ComfyNode]] = [
     *loaders.NODES,
+    *prompts.NODES,
+    *size.NODES,
     *sampling.NODES,
     *options.NODES,
     *convert.NODES,
-    *prompts.NODES,
 ]
 
 
