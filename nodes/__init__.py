@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..host.checkpoints.folders import register_demo_models
+from ..host.checkpoints.folders import register_demo_vae
 from . import convert, loaders, options, prompts, sampling, size
 
 NODES: list[type[io.ComfyNode]] = [
@@ -19,7 +19,7 @@ class LuminaNextExtension(ComfyExtension):
     """The pack, as ComfyUI asks for it."""
 
     async def on_load(self) -> None:
-        register_demo_models()
+        register_demo_vae()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES
