@@ -2,15 +2,16 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..host.checkpoints.folders import register_demo_models
-from . import convert, loaders, options, prompts, sampling
+from ..host.checkpoints.folders import register_demo_vae
+from . import convert, loaders, options, prompts, sampling, size
 
 NODES: list[type[io.ComfyNode]] = [
     *loaders.NODES,
+    *prompts.NODES,
+    *size.NODES,
     *sampling.NODES,
     *options.NODES,
     *convert.NODES,
-    *prompts.NODES,
 ]
 
 
@@ -18,7 +19,7 @@ class LuminaNextExtension(ComfyExtension):
     """The pack, as ComfyUI asks for it."""
 
     async def on_load(self) -> None:
-        register_demo_models()
+        register_demo_vae()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

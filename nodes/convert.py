@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..host.checkpoints import packing
 from ..lumina.checkpoints.convert.pack import DTYPES
-from .loaders import CATEGORY
+from .library import ALIASES, CATEGORY
 
 
 class PackTextEncoder(io.ComfyNode):
@@ -20,8 +20,7 @@ class PackTextEncoder(io.ComfyNode):
             "models/text_encoders, with the tokenizer and the config inside. Run it once; the "
             "folder is not needed after that. Takes little memory, whatever the size.",
             search_aliases=[
-                "lumina",
-                "lumina next",
+                *ALIASES,
                 "gemma",
                 "convert",
                 "merge shards",

@@ -23,8 +23,18 @@ def number_input(name: str, parameter: Parameter, **rest: object) -> io.Int.Inpu
 
 
 def choice_input(
-    name: str, options: Mapping[str, list[io.Input]], tooltip: str
+    name: str,
+    options: Mapping[str, list[io.Input]],
+    tooltip: str,
+    *,
+    default: str | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> io.DynamicCombo.Input:
-    """A list of names, each of which opens inputs of its own."""
+    """A list of names, each of which opens inputs of its own.
+
+    default: what a new node has in place of the first one. labels: what the editor shows in place
+    of names. Both are read by web/choices.js: of a DynamicCombo the editor itself knows neither.
+    """
     named = [io.DynamicCombo.Option(option, inputs) for option, inputs in options.items()]
-    return io.DynamicCombo.Input(name, options=named, tooltip=tooltip)
+    extra = {key: value for key, value in (("default", default), ("labels", labels)) if value}
+    return io.DynamicCombo.Input(name, options=named, tooltip=tooltip, extra_dict=extra)

@@ -7,8 +7,7 @@ from ..host.checkpoints import folders
 from ..host.checkpoints.folders import MODELS, TEXT_ENCODERS
 from ..host.model import loading
 from ..host.text_encoders import loading as text_encoders_loading
-
-CATEGORY = "model/loaders"
+from .library import ALIASES, CATEGORY
 
 
 class ModelLoader(io.ComfyNode):
@@ -24,8 +23,7 @@ class ModelLoader(io.ComfyNode):
             "and every other sampler. Takes the released files, diffusers' files and folders, and "
             "fp8 files, and detects which it is.",
             search_aliases=[
-                "lumina",
-                "lumina next",
+                *ALIASES,
                 "lumina-next-sft",
                 "next-dit",
                 "nextdit",
@@ -93,8 +91,7 @@ class TextEncoderLoader(io.ComfyNode):
             "with it. Takes one file with the tokenizer inside or next to it, or a Hugging Face "
             "folder, and detects which model it is. Gemma reads up to 256 tokens of a prompt.",
             search_aliases=[
-                "lumina",
-                "lumina next",
+                *ALIASES,
                 "gemma",
                 "gemma-2b",
                 "llama 2",

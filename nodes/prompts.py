@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..host.prompts import encoding
 from ..lumina.prompts.cleaning import CLEANING, OFF
 from ..lumina.prompts.templates import CHOICES, CUSTOM, PLACEHOLDER
+from .library import ALIASES, CATEGORY
 
 
 class TextEncode(io.ComfyNode):
@@ -20,13 +21,12 @@ class TextEncode(io.ComfyNode):
         return io.Schema(
             node_id="LuminaNextTextEncode",
             display_name="Lumina-Next Text Encode",
-            category="model/conditioning",
+            category=CATEGORY,
             description="Encodes the positive and the negative prompt, and shows how many tokens "
             "they have. Weights work as in every prompt: (red:1.3). Further settings: templates, "
             "cleaning of text from the web, and a prompt for each picture of a batch.",
             search_aliases=[
-                "lumina",
-                "lumina next",
+                *ALIASES,
                 "clip text encode",
                 "prompt",
                 "negative prompt",
@@ -39,6 +39,7 @@ class TextEncode(io.ComfyNode):
                 io.String.Input(
                     "positive",
                     multiline=True,
+                    placeholder="What the picture should show",
                     dynamic_prompts=True,
                     tooltip="What the picture should show. Lumina-Next reads 256 tokens, about "
                     "200 words; what was cut off is shown on the node.",
@@ -46,6 +47,7 @@ class TextEncode(io.ComfyNode):
                 io.String.Input(
                     "negative",
                     multiline=True,
+                    placeholder="What it should not show; best left empty at first",
                     dynamic_prompts=True,
                     tooltip="What it should not show. Empty is what the model was trained with, "
                     "and a good start. Template and cleaning do not change it.",

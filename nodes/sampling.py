@@ -13,11 +13,12 @@ from ..lumina import solvers
 from ..lumina.options.guidance import CFG
 from ..lumina.parameters import Parameter
 from ..lumina.schedules import DENOISE, SCHEDULES, STEPS
-from ..lumina.solvers.plans import PRESETS, Plan
+from ..lumina.solvers.plans import DEFAULT_PRESET, PRESETS
 from ..lumina.solvers.tableaus import TABLEAUS, ButcherTableau
 from .inputs import choice_input, number_input
+from .library import ALIASES, CATEGORY
 
-ALIASES = ["lumina", "lumina next", "flow"]
+FLOW_ALIASES = [*ALIASES, "flow"]
 
 
 class Scheduler(io.ComfyNode):
@@ -28,11 +29,11 @@ class Scheduler(io.ComfyNode):
         return io.Schema(
             node_id="LuminaNextScheduler",
             display_name="Lumina-Next Scheduler",
-            category="model/sampling/schedulers",
+            category=CATEGORY,
             description="The noise levels of a run, from 1 (noise) to 0 (picture), by the "
             "schedules of Lumina-Next. For the native custom samplers and any flow model. A shift "
             "that other nodes set on the model does not add to them.",
-            search_aliases=[*ALIASES, "sigmas", "sigmoid", "shift", "time shift", "scheduler"],
+            search_aliases=[*FLOW_ALIASES, "sigmas", "sigmoid", "shift", "time shift", "scheduler"],
             inputs=[
                 _schedule_input(),
                 number_input("steps", STEPS),
@@ -58,10 +59,16 @@ class Solver(io.ComfyNode):
         return io.Schema(
             node_id="LuminaNextSolver",
             display_name="Lumina-Next Solver",
-            category="model/sampling/samplers",
+            category=CATEGORY,
             description="Solvers of the flow from noise to picture: Lumina-Next's own and their "
             "relatives. For the native custom samplers and any flow model. They add no noise.",
-            search_aliases=[*ALIASES, "ode", "runge-kutta", "ksampler select", *solvers.SOLVERS],
+            search_aliases=[
+                *FLOW_ALIASES,
+                "ode",
+                "runge-kutta",
+                "ksampler select",
+                *solvers.SOLVERS,
+            ],
             inputs=[_solver_input()],
             outputs=[io.Sampler.Output(tooltip='The solver. Connect to "SamplerCustom".')],
         )
@@ -79,10 +86,17 @@ class Sampler(io.ComfyNode):
         return io.Schema(
             node_id="LuminaNextSampler",
             display_name="Lumina-Next Sampler",
-            category="model/sampling",
+            category=CATEGORY,
             description="Draws the picture: KSampler with the schedules and solvers of "
             "Lumina-Next. Choose a preset; Custom opens every setting.",
-            search_aliases=[*ALIASES, "ksampler", "sampler", "generate", "midpoint", "txt2img"],
+            search_aliases=[
+                *FLOW_ALIASES,
+                "ksampler",
+                "sampler",
+                "generate",
+                "midpoint",
+                "txt2img",
+            ],
             inputs=[
                 io.Model.Input(
                     "model", tooltip='From "Load Lumina-Next Model", or any flow model.'
@@ -150,17 +164,17 @@ def _calls(tableau: ButcherTableau) -> str:
 
 def _preset_input() -> io.DynamicCombo.Input:
     custom = [number_input("steps", STEPS), _schedule_input(), _solver_input()]
-    plans = " ".join(f"{name}: {_described(plan)}." for name, plan in PRESETS.items())
+    plans = " ".join(
+        f"{name}: {plan.summary}, {plan.steps} steps." for name, plan in PRESETS.items()
+    )
     return choice_input(
         "preset",
         {**{name: [] for name in PRESETS}, sampling.CUSTOM: custom},
         f"How the noise becomes the picture. {plans} Custom: your own. More model calls take "
         "longer and draw more exactly.",
+        default=DEFAULT_PRESET,
+        labels={name: f"{name}: {plan.summary}" for name, plan in PRESETS.items()},
     )
-
-
-def _described(plan: Plan) -> str:
-    return f"{plan.model_calls} model calls ({plan.solver}, {plan.schedule}, {plan.steps} steps)"
 
 
 def _number_inputs(parameters: Mapping[str, Parameter]) -> list[io.Input]:

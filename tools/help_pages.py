@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lumina import solvers
+from lumina import picture_sizes, solvers
 from lumina.options import context_drop, guidance
 from lumina.parameters import Parameter
 from lumina.rope import scaling
@@ -100,6 +100,16 @@ def presets() -> str:
     )
 
 
+def sizes() -> str:
+    return table(
+        ("Size", "Shape", "Megapixels", "Area, of the trained one"),
+        (
+            (name, size.shape, size.megapixels, f"{size.times_trained:.2g}")
+            for name, size in (picture_sizes.TRAINED | picture_sizes.BEYOND).items()
+        ),
+    )
+
+
 def rope_methods() -> str:
     methods = [
         (code(name), code(item.formula), item.use, item.other_names, item.source)
@@ -165,6 +175,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "solvers": solver_rules,
     "solver parameters": lambda: parameters_of_each("Solver", solvers.PARAMETERS),
     "presets": presets,
+    "sizes": sizes,
     "RoPE methods": rope_methods,
     "RoPE settings": rope_settings,
     "guidance": lambda: parameter_table(guidance.PARAMETERS),

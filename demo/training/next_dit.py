@@ -15,6 +15,7 @@ text encoder's file.
 import argparse
 import copy
 import hashlib
+import json
 import math
 import os
 import random
@@ -39,7 +40,7 @@ from ..evaluation.generate import MODELS, NAME
 from ..scenes import drawing
 from . import autoencoder
 from .saving import save_state, save_weights
-from .tokenizer import Tokenizer, train_tokenizer
+from .tokenizer import Tokenizer, known_words, train_tokenizer
 
 CAPTION_DROPOUT = 0.1
 CAPTION_TOKENS = 32  # always, as a compiled network wants; the longest caption has fewer
@@ -229,9 +230,13 @@ def export(pair: Pair, spiece: bytes, size_px: int, folder: Path) -> None:
     gemma = {f"model.{k}": v.bfloat16() for k, v in pair.gemma.state_dict().items()}
     gemma["spiece_model"] = torch.frombuffer(bytearray(spiece), dtype=torch.uint8)
     about = {"trained_size_px": str(size_px)}
-    for kind, state_dict in [("diffusion_models", dit), ("text_encoders", gemma)]:
+    about_gemma = {**about, "config": json.dumps(known_words().to_config())}
+    for kind, state_dict, metadata in [
+        ("diffusion_models", dit, about),
+        ("text_encoders", gemma, about_gemma),
+    ]:
         target = folder / kind / NAME
-        save_weights(state_dict, target, about)
+        save_weights(state_dict, target, metadata)
         print(f"saved {kind}/{NAME}, {target.stat().st_size / 1e6:.1f} MB")
 
 

@@ -6,12 +6,15 @@ be encoded; letters are folded to lower case, as the captions are all lower case
 
 import io
 import random
+import re
 
 import sentencepiece
 import torch
 from torch import Tensor
 
-from ..scenes.drawing import caption, sample_training_scene
+from lumina.prompts.known_words import KnownWords
+
+from ..scenes.drawing import BACKGROUNDS, COLORS, PLACES, SHAPES, caption, sample_training_scene
 
 BOS = 2
 VOCABULARY = 448  # special ids, 256 bytes, and every word of the captions as one piece
@@ -38,6 +41,15 @@ def train_tokenizer(sentences: int = 20_000) -> bytes:
         minloglevel=2,
     )
     return model.getvalue()
+
+
+def known_words(sentences: int = 20_000) -> KnownWords:
+    """Every word of that many captions: first what can be asked for, then what joins it."""
+    rng = random.Random(0)
+    captions = " ".join(caption(sample_training_scene(rng), rng) for _ in range(sentences))
+    named = " ".join([*SHAPES, *COLORS, *BACKGROUNDS, *PLACES]).split()
+    words = dict.fromkeys([*named, *sorted(set(re.findall(r"\w+", captions)))])
+    return KnownWords("The demo model", tuple(words))
 
 
 class Tokenizer:

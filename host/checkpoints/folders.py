@@ -71,17 +71,21 @@ MODELS = ModelKind("diffusion_models", "transformer")
 TEXT_ENCODERS = ModelKind("text_encoders", "text_encoder")
 
 
-def register_demo_models() -> None:
-    """Let every loader, ours and the host's, list the demo model that comes with this pack."""
-    for folder in (MODELS.folder, TEXT_ENCODERS.folder, "vae"):
-        folder_paths.add_model_folder_path(folder, str(DEMO_MODELS / folder))
+def register_demo_vae() -> None:
+    """Let the host's "Load VAE" list the demo model's VAE, which is one like any other.
+
+    The demo's model and text encoder are listed by this pack's loaders alone: the host's own would
+    take them for models that they are not.
+    """
+    folder_paths.add_model_folder_path("vae", str(DEMO_MODELS / "vae"))
 
 
 def names(kind: ModelKind) -> list[str]:
     """The names that the dropdown lists, sorted."""
     folders: dict[Path, Path | None] = {}
     models: dict[str, str] = {}
-    for file in sorted(map(Path, folder_paths.get_filename_list(kind.folder))):
+    demo = (path.name for path in (DEMO_MODELS / kind.folder).iterdir())
+    for file in sorted(map(Path, {*folder_paths.get_filename_list(kind.folder), *demo})):
         if file.parent not in folders:
             folders[file.parent] = _listed_folder(kind, file.parent)
         entry = str(folders[file.parent] or file)
@@ -142,7 +146,7 @@ def find(kind: ModelKind, name: str) -> Path:
 def _inside(folder: str, name: Path) -> Path | None:
     # As in the host: a name cannot lead out of the folder.
     relative = os.path.relpath(os.path.join("/", name), "/")
-    for root in folder_paths.get_folder_paths(folder):
+    for root in (*folder_paths.get_folder_paths(folder), DEMO_MODELS / folder):
         path = Path(root) / relative
         if path.exists():
             return path

@@ -5,7 +5,7 @@ change which tokens there are. A `PromptFormat` says which tokens go around them
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import SimpleNamespace
 
 import comfy.sd1_clip
@@ -13,6 +13,7 @@ from comfy.sd1_clip import escape_important, token_weights, unescape_important
 from torch import Tensor
 
 from ...lumina.prompts.formats import PromptFormat
+from ...lumina.prompts.known_words import KnownWords
 from ...lumina.prompts.templates import beginning
 from ..notices import warn
 from .continuation import PromptsToContinue
@@ -31,7 +32,7 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
     """The host's tokenizer of one text encoder, over any `Tokenizer`.
 
     tokenizer_data: {"tokenizer": Tokenizer, "prompt_format": PromptFormat, "width": features of an
-    embedding, "saved": further tensors for `state_dict`}.
+    embedding, "known_words": KnownWords or None, "saved": further tensors for `state_dict`}.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         tokenizer_data = tokenizer_data or {}
         tokenizer: Tokenizer = tokenizer_data["tokenizer"]
         self.prompt_format: PromptFormat = tokenizer_data["prompt_format"]
+        self.known_words: KnownWords | None = tokenizer_data.get("known_words")
         self.saved: Mapping[str, Tensor] = tokenizer_data.get("saved", {})
         super().__init__(
             tokenizer,
@@ -89,17 +91,28 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
     ) -> list[list[tuple]]:
         """One batch of (token, weight[, group]), at most `limit` tokens.
 
-        on_warning: called with a sentence on what was cut off or left out. Other keyword arguments
-        are for models that read pictures or templates, and are ignored.
+        on_warning: called with a sentence on what was cut off, left out or is not known. Other
+        keyword arguments are for models that read pictures or templates, and are ignored.
         """
-        tokens = self._tokens(self._segments(text, not disable_weights, on_warning))
-        batch = self._cut_to_limit(tokens, on_warning)
+        segments = list(self._segments(text, not disable_weights, on_warning))
+        self._warn_of_unknown_words(segments, on_warning)
+        batch = self._cut_to_limit(self._tokens(iter(segments)), on_warning)
         options, name = tokenizer_options or {}, self.prompt_format.name
         self.pad_tokens(batch, options.get(f"{name}_min_padding", 0))
         if min_length is None:
             min_length = options.get(f"{name}_min_length", 1)
         self.pad_tokens(batch, max(0, min_length - len(batch)))
         return [batch if return_word_ids else [(token, weight) for token, weight, _ in batch]]
+
+    def _warn_of_unknown_words(
+        self, segments: Iterable[tuple[str | Tensor, float]], on_warning: OnWarning
+    ) -> None:
+        if self.known_words is None:
+            return
+        text = "".join(part if isinstance(part, str) else " " for part, _ in segments)
+        unknown = self.known_words.explain_unknown(text)
+        if unknown:
+            on_warning(unknown)
 
     def _cut_to_limit(self, tokens: Iterator[LocatedToken], on_warning: OnWarning) -> list[Token]:
         """The begin token, as many tokens as fit, the end token."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...lumina.checkpoints.files import json_object
 from ...lumina.prompts.formats import PROMPT_FORMATS, PromptFormat
+from ...lumina.prompts.known_words import KnownWords
 from ..checkpoints.folders import TEXT_ENCODERS, Stored, locate
 from ..checkpoints.reading import Metadata, ModelOptions, Weights, read, read_headers
 from ..prompts.tokenizer import HostTokenizer
@@ -61,6 +62,7 @@ def _load(stored: Stored, options: ModelOptions, disable_dynamic: bool = False) 
             "tokenizer": tokenizer,
             "prompt_format": prompt_format,
             "width": encoder.width,
+            "known_words": KnownWords.from_config(config_json, stored.name),
             "saved": _config_tensor(config_json),
         },
         parameters=comfy.utils.calculate_parameters(native),
@@ -94,6 +96,7 @@ def check_text_encoder(stored: Stored) -> None:
         return
     weights, metadata = _text_weights(headers[0]), headers[1]
     config_json = _config_json(stored, weights, metadata)
+    KnownWords.from_config(config_json, stored.name)
     encoder = recognize(weights, config_json, source=stored.name)
     check_tokenizer(stored.files[0], weights, encoder.vocab_size, encoder.prompt_format)
 

@@ -48,7 +48,6 @@ PARAMETERS = {
         8.0,
         "How strongly positions are scaled in noise. Higher scales more.",
         step=0.1,
-        is_advanced=True,
     ),
     "dype_exponent": Parameter(
         2.0,
@@ -56,7 +55,6 @@ PARAMETERS = {
         8.0,
         "How early scaling fades. Higher fades earlier.",
         step=0.1,
-        is_advanced=True,
     ),
 }
 

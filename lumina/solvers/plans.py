@@ -36,12 +36,19 @@ class Plan:
         """None where they depend on the model."""
         return model_calls(self.solver, self.steps)
 
+    @property
+    def summary(self) -> str:
+        """Such as "euler, sigmoid, 20 model calls"."""
+        calls = "" if self.model_calls is None else f", {self.model_calls} model calls"
+        return f"{self.solver}, {self.schedule}{calls}"
+
 
 # The released demos ask for 30 points: 29 steps, of two model calls each.
 # By demo/results/sampling.json: euler and bosh3 gain from the sigmoid, midpoint loses by it.
 PRESETS = {
-    "Balanced": Plan(20, "sigmoid", "euler"),
     "Fast": Plan(10, "sigmoid", "euler"),
+    "Balanced": Plan(20, "sigmoid", "euler"),
     "Best": Plan(15, "sigmoid", "bosh3"),
     "As released": Plan(29, "rational", "midpoint", {"shift": 4.0}),
 }
+DEFAULT_PRESET = "Balanced"

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ...host.options import settings
 from ...lumina.options.context_drop import ORDERS, PARAMETERS, ContextDrop
 from ..inputs import number_input
-from .resolution import ALIASES, CATEGORY
+from ..library import ALIASES, CATEGORY
 
 
 class ContextDropNode(io.ComfyNode):

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ...host.options.guidance import with_guidance
 from ...lumina.options.guidance import CHANNELS, PARAMETERS, Guidance
 from ..inputs import number_input
+from ..library import ALIASES, CATEGORY
 
 
 class GuidanceNode(io.ComfyNode):
@@ -15,11 +16,11 @@ class GuidanceNode(io.ComfyNode):
         return io.Schema(
             node_id="LuminaNextGuidance",
             display_name="Lumina-Next Guidance",
-            category="model/patch",
+            category=CATEGORY,
             description="Refines classifier-free guidance (cfg): which latent channels it acts "
             "on, between which noise levels, and how strong it may become. The strength itself "
             "is the sampler's cfg. At its defaults it changes nothing.",
-            search_aliases=["lumina", "lumina next", "cfg", "renorm", "rescale", "cfg zero"],
+            search_aliases=[*ALIASES, "cfg", "renorm", "rescale", "cfg zero"],
             inputs=[
                 io.Model.Input("model", tooltip='From "Load Lumina-Next Model".'),
                 io.Combo.Input(

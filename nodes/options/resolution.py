@@ -13,9 +13,7 @@ from ...lumina.rope.scaling import (
     short_name,
 )
 from ..inputs import choice_input, number_input
-
-CATEGORY = "model/patch"
-ALIASES = ["lumina", "lumina next"]
+from ..library import ALIASES, CATEGORY
 
 
 class ResolutionNode(io.ComfyNode):
@@ -91,7 +89,6 @@ def _setting_input(name: str, setting: str) -> io.Input:
         name,
         options=list(DYPE_BASES),
         default=Scaling().dype_base,
-        advanced=True,
         tooltip="The method whose factor fades.",
     )
 

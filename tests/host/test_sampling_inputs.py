@@ -13,7 +13,6 @@ def test_everything_has_a_tooltip(host, name):
     described = schema(name)
     assert described.description and described.search_aliases
     assert described.display_name.startswith("Lumina-Next ")
-    assert described.category.startswith("model/sampling")
     for item in [*inputs_of(name), *described.outputs]:
         assert item.tooltip and item.tooltip.endswith("."), item
 

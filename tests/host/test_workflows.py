@@ -174,6 +174,12 @@ def test_every_node_of_the_pack_is_explained(known):
         assert all(settings["tooltip"] for _, settings in inputs.values()), info["name"]
 
 
+def test_nodes_lie_in_a_folder_of_their_own_and_are_found_by_lumina(known):
+    for info in nodes_of_the_pack(known):
+        assert info["category"] == "Lumina-Next"
+        assert {"lumina", "lumina next"} <= set(info["search_aliases"]), info["name"]
+
+
 def test_every_help_page_is_of_a_node_and_names_its_inputs(known):
     infos = {info["name"]: info for info in nodes_of_the_pack(known)}
     pages = {path.stem: path.read_text() for path in (ROOT / "web" / "docs").glob("*.md")}

@@ -1,5 +1,6 @@
 """What the dropdowns list."""
 
+import pytest
 from safetensors.torch import save_file
 
 from lumina_next.tests.support import tiny
@@ -36,10 +37,38 @@ def test_pipeline_folder_is_both_model_and_text_encoder(host, weights):
     assert [path.name for path in found] == ["diffusion_pytorch_model.safetensors"]
 
 
-def test_demo_models_are_in_the_lists(host):
-    import folder_paths
+DEMO = "lumina-next-demo.safetensors"
 
-    from lumina_next.host.checkpoints.folders import DEMO_MODELS
 
-    for kind in ("diffusion_models", "text_encoders", "vae"):
-        assert str(DEMO_MODELS / kind) in folder_paths.get_folder_paths(kind)
+def test_demo_model_is_in_the_lists_of_this_pack(host):
+    from lumina_next.host.checkpoints import folders
+
+    for kind in (folders.MODELS, folders.TEXT_ENCODERS):
+        assert folders.names(kind).count(DEMO) == 1
+        assert folders.find(kind, DEMO) == folders.DEMO_MODELS / kind.folder / DEMO
+
+
+@pytest.mark.parametrize(
+    "loader, name, is_listed",
+    [
+        ("VAELoader", "vae_name", True),
+        ("UNETLoader", "unet_name", False),
+        ("CLIPLoader", "clip_name", False),
+    ],
+)
+def test_native_loaders_list_only_what_they_can_load_of_the_demo(host, loader, name, is_listed):
+    import nodes
+
+    listed, *_ = nodes.NODE_CLASS_MAPPINGS[loader].INPUT_TYPES()["required"][name]
+    assert (DEMO in listed) == is_listed
+
+
+def test_file_of_the_user_goes_before_the_demo_of_that_name(host, weights):
+    from lumina_next.host.checkpoints import folders
+
+    own = host.models / "diffusion_models" / DEMO
+    save_file(weights, own)
+    try:
+        assert folders.find(folders.MODELS, DEMO) == own
+    finally:
+        own.unlink()

@@ -4,7 +4,7 @@ import pytest
 
 from lumina_next.lumina.schedules import SCHEDULES, truncate
 from lumina_next.lumina.solvers import SOLVERS
-from lumina_next.lumina.solvers.plans import PRESETS, Plan
+from lumina_next.lumina.solvers.plans import DEFAULT_PRESET, PRESETS, Plan
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -34,3 +34,13 @@ def test_calls_of_an_adaptive_solver_are_not_known():
 def test_illegal_number_of_steps_is_refused():
     with pytest.raises(ValueError, match="steps must be a whole number from 1 to 1000, got 0"):
         Plan(0, "uniform", "euler")
+
+
+def test_presets_go_from_fast_to_slow_and_the_default_is_one_of_them():
+    assert list(PRESETS)[:3] == ["Fast", "Balanced", "Best"]
+    assert DEFAULT_PRESET in PRESETS
+
+
+def test_summary_says_what_a_run_costs():
+    assert PRESETS["Fast"].summary == "euler, sigmoid, 10 model calls"
+    assert Plan(5, "uniform", "dopri5").summary == "dopri5, uniform"
