@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..host.checkpoints.folders import register_demo_vae
+from ..host.previews import register_previews
 from . import convert, loaders, options, prompts, sampling, size
 
 NODES: list[type[io.ComfyNode]] = [
@@ -20,6 +21,7 @@ class LuminaNextExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         register_demo_vae()
+        register_previews()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES
