@@ -4,13 +4,14 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..host.checkpoints.folders import register_demo_vae
 from ..host.previews import register_previews
-from . import convert, loaders, options, prompts, sampling, size
+from . import convert, loaders, options, plots, prompts, sampling, size
 
 NODES: list[type[io.ComfyNode]] = [
     *loaders.NODES,
     *prompts.NODES,
     *size.NODES,
     *sampling.NODES,
+    *plots.NODES,
     *options.NODES,
     *convert.NODES,
 ]
