@@ -3,13 +3,15 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..host.checkpoints.folders import register_demo_vae
-from . import convert, loaders, options, prompts, sampling, size
+from ..host.previews import register_previews
+from . import convert, loaders, options, plots, prompts, sampling, size
 
 NODES: list[type[io.ComfyNode]] = [
     *loaders.NODES,
     *prompts.NODES,
     *size.NODES,
     *sampling.NODES,
+    *plots.NODES,
     *options.NODES,
     *convert.NODES,
 ]
@@ -20,6 +22,7 @@ class LuminaNextExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         register_demo_vae()
+        register_previews()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES
