@@ -137,3 +137,9 @@ def weights():
 def folder(host):
     """models/diffusion_models, with the tiny model in every format."""
     return tiny.write_models(host)
+
+
+@pytest.fixture(params=[False, True], ids=["static", "dynamic"])
+def dynamic(request):
+    """Whether an emulated card gets its weights streamed, as is the default on NVIDIA's."""
+    return request.param

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 CARD = torch.device("meta")
 HALF = (torch.float16, torch.bfloat16)
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
+PLAIN_ATTENTION = torch.ops.aten._scaled_dot_product_attention_math.default
 COPY = torch.ops.aten.copy_.default
 GIB = 1 << 30
 
@@ -52,7 +53,7 @@ class Allocations(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         check_devices(function, (args, kwargs))
-        if function is ATTENTION and on_card(args[0]) and not has_fused_kernel(*args, **kwargs):
+        if is_plain_attention(function, *args, **kwargs):
             with self:
                 return function.decompose(*args, **kwargs)
         given = {
@@ -87,14 +88,16 @@ def check_devices(function, arguments):
         raise RuntimeError(f"{function} mixes tensors on the card and on {elsewhere[0].device}")
 
 
-def has_fused_kernel(q, k, v, mask=None, dropout_p=0.0, is_causal=False, **kwargs):
-    """Whether CUDA has one for this attention in torch 2.13; if not, all scores are in memory.
+def is_plain_attention(function, q=None, k=None, v=None, mask=None, *_, **kwargs):
+    """Whether this is attention without a fused kernel in torch 2.13's CUDA: it keeps all scores.
 
     Flash and cuDNN take half precision and grouped heads, but flash no mask. The memory-efficient
     kernel takes any dtype and a mask, but no grouped heads.
     """
+    if function is not ATTENTION or not on_card(q):
+        return function is PLAIN_ATTENTION
     is_grouped = q.shape[1] != k.shape[1]
-    return not is_grouped or (q.dtype in HALF and kwargs.get("attn_mask", mask) is None)
+    return is_grouped and (q.dtype not in HALF or kwargs.get("attn_mask", mask) is not None)
 
 
 class AddressSpace:
@@ -138,6 +141,7 @@ def emulated_card(monkeypatch, kind=AMPERE, *, backend="attention_pytorch", dyna
         patch.setattr(management, "pytorch_attention_enabled", lambda: True)
         patch.setattr(management, "pytorch_attention_flash_attention", lambda: True)
         patch.setattr(management, "vram_state", management.VRAMState.NORMAL_VRAM)
+        patch.setattr(management, "current_loaded_models", [])
         patch.setattr(attention, "optimized_attention", getattr(attention, backend))
         if dynamic:
             emulate_dynamic_memory(patch)
@@ -145,7 +149,6 @@ def emulated_card(monkeypatch, kind=AMPERE, *, backend="attention_pytorch", dyna
             patcher = comfy.model_patcher.ModelPatcherDynamic
             patch.setattr(comfy.model_patcher, "CoreModelPatcher", patcher)
         yield
-        management.current_loaded_models.clear()
 
 
 def whole_memory(kind):
