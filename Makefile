@@ -1,5 +1,6 @@
 # make demo PROMPT="a blue square on a white background"   a picture from the demo model
 # make test                                                everything; make fast-test: without ComfyUI
+# make test-older-hosts                                    host tests in older versions of ComfyUI
 # make lint                                                ruff and mypy, without running anything
 #
 # Everything is set up in this folder: .venv (Python packages) and .host (ComfyUI). COMFYUI_DIR
@@ -12,7 +13,7 @@ PROMPT ?= a red circle at the top left on a white background
 export DEMO_PROMPT := $(value PROMPT)
 export DEMO_OUT := $(value OUT)
 
-.PHONY: demo test fast-test lint
+.PHONY: demo test fast-test test-older-hosts lint
 
 demo:
 	@$(PYTHON) -m tools.environment host
@@ -28,6 +29,10 @@ test:
 fast-test:
 	@$(PYTHON) -m tools.environment development
 	@.venv/bin/python -m pytest -m "not host and not slow"
+
+test-older-hosts:
+	@$(PYTHON) -m tools.environment development
+	@.venv/bin/python -m tools.older_hosts
 
 lint:
 	@$(PYTHON) -m tools.environment development

@@ -2,3 +2,7 @@
 
 A folder has the name of lumina's, wherever the host has the same thing.
 """
+
+from . import versions
+
+versions.check()

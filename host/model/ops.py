@@ -4,18 +4,27 @@ Calling the host's functions makes its attention backends, other nodes' override
 low-memory modes and LoRA work.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 
 import comfy.ldm.flux.math
 import comfy.ldm.modules.attention
+import comfy.model_management
 import comfy.ops
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torch.backends.cuda import (
+    SDPAParams,
+    can_use_efficient_attention,
+    can_use_flash_attention,
+)
 
 from ...lumina.model.layers import HeadGate, OffsetRMSNorm, gate_factor, offset_rms_norm
 from ...lumina.options.forward import ForwardOptions
+from .. import versions
 from .transformer_options import HostForwardOptions
+
+Options = Mapping[str, object]
 
 
 def image_attention(
@@ -28,8 +37,12 @@ def image_attention(
     options: HostForwardOptions,
 ) -> Tensor:
     """`Attention` by the backend that the user chose for diffusion models."""
+    if mask is not None or not options.shares_heads:
+        k, v = _for_each_head(k, q), _for_each_head(v, q)
+    arguments: dict[str, object] = {"transformer_options": options.transformer_options}
+    if k.shape[1] != q.shape[1]:
+        arguments["enable_gqa"] = True
     backend = comfy.ldm.modules.attention.optimized_attention
-    arguments = {"transformer_options": options.transformer_options}
     return _attend(backend, q, k, v, mask, scale, arguments)
 
 
@@ -46,7 +59,13 @@ def text_attention(
     backend = comfy.ldm.modules.attention.optimized_attention_for_device(
         q.device, mask=True, small_input=True
     )
-    return _attend(backend, q, k, v, mask, scale, {})
+    return _attend(backend, q, _for_each_head(k, q), _for_each_head(v, q), mask, scale, {})
+
+
+def _for_each_head(shared: Tensor, q: Tensor) -> Tensor:
+    """Keys or values (B, kv_heads, S, head_dim) repeated to as many heads as `q` has."""
+    repeats = q.shape[1] // shared.shape[1]
+    return shared if repeats == 1 else shared.repeat_interleave(repeats, dim=1)
 
 
 def _attend(
@@ -58,26 +77,61 @@ def _attend(
     scale: float,
     arguments: dict[str, object],
 ) -> Tensor:
-    # Only where they matter: attention overrides of other node packs do not all take these two.
-    if scale != q.shape[-1] ** -0.5:
-        arguments["scale"] = scale
-    if k.shape[1] != q.shape[1]:
-        arguments["enable_gqa"] = True
+    usual_scale = q.shape[-1] ** -0.5
+    if scale != usual_scale:
+        # Not as an argument, which older hosts and other packs' attention overrides ignore.
+        q = q * (scale / usual_scale)
     shapes = {"skip_reshape": True, "skip_output_reshape": True}  # (B, heads, L, head_dim) as here
     return backend(q, k, v, q.shape[1], mask=mask, **shapes, **arguments)
+
+
+def attention_shares_heads(
+    device: torch.device, dtype: torch.dtype, head_dim: int, transformer_options: Options
+) -> bool:
+    """Whether self-attention may get fewer heads of keys than of queries, as the weights have.
+
+    If not, keys and values are repeated, to the same result. Without a kernel that shares them
+    torch keeps all scores in memory, 4 GB a picture at 1024 px, as up to 2.13 on every CUDA device
+    in float32. On a CPU both take the same time. Attention overrides of other node packs do not
+    all take `enable_gqa`.
+    """
+    if "optimized_attention_override" in transformer_options:
+        return False
+    if not versions.ATTENTION_SHARES_HEADS:
+        return False
+    is_cpu = comfy.model_management.is_device_cpu(device)
+    return is_cpu or _has_shared_kernel(device, dtype, head_dim)
+
+
+@functools.cache
+def _has_shared_kernel(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether torch says so, which depends on its version, how it was built, and the card."""
+    if not comfy.model_management.is_device_cuda(device):
+        return False
+    q, k = (torch.empty(1, heads, 64, head_dim, dtype=dtype, device=device) for heads in (2, 1))
+    parameters = SDPAParams(q, k, k, None, 0.0, False, True)
+    return can_use_flash_attention(parameters) or can_use_efficient_attention(parameters)
+
+
+def finite_in_float16(operations: type) -> type:
+    """The host's layers, with matrix products that cannot overflow float16.
+
+    What goes into one and comes out of it is held within the largest numbers, so that a sum or a
+    product that is too large bends a picture and does not turn it black.
+    """
+
+    class Linear(operations.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.dtype != torch.float16:
+                return super().forward(x)
+            return super().forward(torch.nan_to_num(x)).nan_to_num_()
+
+    return type("FiniteInFloat16", (operations,), {"Linear": Linear})
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
     """`lumina.rope.rotate` by the host's fused kernel, where the machine has one."""
     return comfy.ldm.flux.math.apply_rope1(x, table)
-
-
-def casting_tied_head(embedding: nn.Module, state: Tensor) -> Tensor:
-    """`TiedHead` by a weight that the host may keep elsewhere or patch."""
-    weight, bias, stream = comfy.ops.cast_bias_weight(embedding, state, offloadable=True)
-    out = F.linear(state, weight)
-    comfy.ops.uncast_bias_weight(embedding, weight, bias, stream)
-    return out
 
 
 class CastingHeadGate(HeadGate, comfy.ops.CastWeightBiasOp):

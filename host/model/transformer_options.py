@@ -14,15 +14,20 @@ from ...lumina.options.forward import ForwardOptions
 
 @dataclass(frozen=True, eq=False)
 class HostForwardOptions(ForwardOptions):
-    """The options of a model call, and what the host's attention and other nodes' patches read."""
+    """The options of a model call, and what the host's attention and other nodes' patches read.
+
+    shares_heads: whether self-attention may get fewer heads of keys and values than of queries.
+    """
 
     transformer_options: Mapping[str, object] = field(default_factory=dict)
     latent: Tensor | None = None
+    shares_heads: bool = False
 
     @classmethod
-    def of(cls, options: ForwardOptions) -> "HostForwardOptions":
+    def of(cls, options: ForwardOptions, *, shares_heads: bool) -> "HostForwardOptions":
         """The same options, with empty transformer_options."""
-        return cls(**{item.name: getattr(options, item.name) for item in fields(options)})
+        given = {item.name: getattr(options, item.name) for item in fields(options)}
+        return cls(**given, shares_heads=shares_heads)
 
 
 def patched_attended(out: Tensor, options: HostForwardOptions) -> Tensor:

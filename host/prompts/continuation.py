@@ -9,6 +9,7 @@ from ...lumina.text_encoders.generation import stop_tokens
 from ..notices import warn
 
 STOPS = "stop_tokens"
+NOT_READ = ("image", "images", "video", "audio", "system_prompt")
 
 
 class PromptsToContinue:
@@ -23,9 +24,9 @@ class PromptsToContinue:
     ) -> dict[str, object]:
         if "skip_template" not in kwargs:
             return super().tokenize_with_weights(text, return_word_ids, **kwargs)
-        unused = [name for name in ("image", "video", "audio") if kwargs.get(name) is not None]
+        unused = [name for name in NOT_READ if _is_given(kwargs.get(name))]
         if unused:
-            warn(f"This language model only reads text: {' and '.join(unused)} not used.")
+            warn(f"This language model only reads the prompt: {' and '.join(unused)} not used.")
         with_template = not kwargs["skip_template"]
         ids = self.inner.to_continue(few_shot(text) if with_template else text)
         end = self.inner.tokenizer.end
@@ -36,3 +37,7 @@ class PromptsToContinue:
         # A model may have more embeddings than its tokenizer has pieces, as fine-tunes do.
         known = [number for number in token_ids if number in self.inner.inv_vocab]
         return super().decode(known, skip_special_tokens=skip_special_tokens).strip()
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and not (isinstance(value, str) and not value)

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...lumina.prompts.formats import PromptFormat
 from ...lumina.prompts.known_words import KnownWords
 from ...lumina.prompts.templates import beginning
+from .. import versions
 from ..notices import warn
 from .continuation import PromptsToContinue
 from .named_tokens import NamedTokens
@@ -170,7 +171,9 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         """The embedding (count, width) whose name starts `text`, if any, and the rest of `text`."""
         if not text.strip():
             return None, text
-        vectors, name, rest = self._try_get_embedding(text.strip("\n"))
+        text = text.strip("\n")
+        found = self._try_get_embedding(text)
+        vectors, name, rest = versions.embedding_at_start(found, text)
         if vectors is None:
             on_warning(f'There is no embedding "{name}" in models/embeddings; it was left out.')
         elif vectors.shape[-1] != self.embedding_size:

@@ -8,12 +8,14 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models_base
 import comfy.utils
 import folder_paths
 import torch
+from comfy.cli_args import args
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
@@ -54,7 +56,8 @@ def _load(stored: Stored, options: ModelOptions, disable_dynamic: bool = False) 
     encoder = recognize(weights, config_json, source=stored.name)
     tokenizer = open_tokenizer(stored.files[0], weights, encoder.vocab_size, encoder.prompt_format)
     prompt_format = encoder.prompt_format_for(tokenizer)
-    native = _with_dtype(encoder.weights, options)
+    wanted = {**_wanted_dtype(encoder.weights), **options}
+    native = _with_dtype(encoder.weights, wanted)
     clip = CLIP(
         _clip_target(encoder, prompt_format),
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
@@ -67,7 +70,7 @@ def _load(stored: Stored, options: ModelOptions, disable_dynamic: bool = False) 
         },
         parameters=comfy.utils.calculate_parameters(native),
         state_dict=[native],
-        model_options={**_dtype_options(native), **options},
+        model_options={**_dtype_options(native), **wanted},
         disable_dynamic=disable_dynamic,
     )
     clip.patcher.cached_patcher_init = (load_text_encoder_patcher, (str(stored.path), options))
@@ -106,6 +109,15 @@ def load_text_encoder_patcher(
 ) -> ModelPatcher:
     """The patcher of a new CLIP; the host calls this when it needs fresh weights."""
     return load_text_encoder_file(path, options, disable_dynamic).patcher
+
+
+def _wanted_dtype(weights: Weights) -> dict[str, object]:
+    """The dtype that ComfyUI's command line sets for text encoders; quantized files keep theirs."""
+    flags = ("fp8_e4m3fn", "fp8_e5m2", "fp16", "bf16", "fp32")
+    is_set = any(getattr(args, f"{flag}_text_enc") for flag in flags)
+    if not is_set or comfy.utils.detect_layer_quantization(weights, ""):
+        return {}
+    return {"dtype": comfy.model_management.text_encoder_dtype()}
 
 
 def _with_dtype(weights: dict[str, Tensor], options: ModelOptions) -> dict[str, Tensor]:

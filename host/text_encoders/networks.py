@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ...lumina.text_encoders.config import DecoderConfig
 from ...lumina.text_encoders.decoder import Decoder
-from ..model.ops import CastingRMSNorm, casting_tied_head, text_attention
+from ..model.ops import CastingRMSNorm, text_attention
+from .token_table import TokenTable, casting_tied_head
 
 
 class NumberedStates:
@@ -77,8 +78,8 @@ class HostDecoder(NumberedStates, nn.Module):
         )
         self.num_layers = config.layers + 1
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.model.embed_tokens
+    def get_input_embeddings(self) -> TokenTable:
+        return TokenTable(self.model.embed_tokens)
 
     def states(
         self, numbers: Sequence[int], embeds: Tensor, attention_mask: Tensor | None
@@ -111,6 +112,9 @@ class HostT5(NumberedStates, T5):
             if isinstance(module, T5LayerNorm):
                 module.float()  # 8 bits would lose much of it, and it is tiny
         self.num_layers += 1
+
+    def get_input_embeddings(self) -> TokenTable:
+        return TokenTable(super().get_input_embeddings())
 
     def states(
         self, numbers: Sequence[int], embeds: Tensor, attention_mask: Tensor | None

@@ -7,7 +7,10 @@ import comfy.utils
 
 from ...lumina.text_encoders.decoder import Decoder
 from ...lumina.text_encoders.generation import Sampling, write
+from ..notices import warn
 from ..prompts.continuation import STOPS
+
+FOR_SPEED = ("mtp",)  # several tokens predicted at once, to the same text
 
 
 class WritesText:
@@ -25,13 +28,17 @@ class WritesText:
         repetition_penalty: float,
         seed: int | None,
         presence_penalty: float = 0.0,
+        **unknown: object,
     ) -> list[int]:
         """The tokens that follow the first entry of `tokens`, none of its STOPS among them.
 
         do_sample off takes the likeliest token each time. max_length is in tokens and bounds what
-        is written; the other arguments are `Sampling`'s. Each of the host's layers looks whether
-        the user canceled, so there is no need to here.
+        is written; the other arguments are `Sampling`'s. Newer hosts have more, which are not used.
+        Each of the host's layers looks whether the user canceled, so there is no need to here.
         """
+        unused = [name for name, value in unknown.items() if value and name not in FOR_SPEED]
+        if unused:
+            warn(f"This language model writes the same with or without {' and '.join(unused)}.")
         decoder = getattr(self.transformer, "model", None)
         if not isinstance(decoder, Decoder):
             raise ValueError(

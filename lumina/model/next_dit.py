@@ -71,7 +71,8 @@ class JointAttention(nn.Module):
         scale = self.scale if options.self_attention_scale is None else options.self_attention_scale
         image = self.attention(q, k, v, mask=None, scale=scale, options=options)
         text = self.attention(q, k_y, v_y, mask=mask, scale=self.scale, options=options)
-        out = (image + self.gate(text)).transpose(1, 2).flatten(2)  # (B, L, D)
+        del q, k, v  # each as large as x, while the sum takes the memory that they hold
+        out = self.gate(text).add_(image).transpose(1, 2).flatten(2)  # (B, L, D)
         return self.wo(self.attended(out, options))
 
     def _rotated(self, x: Tensor, heads: int, rotation: Tensor | None) -> Tensor:
@@ -124,6 +125,7 @@ class Block(nn.Module):
             options,
         )
         x = torch.addcmul(x, gate_attention.tanh(), self.attention_norm2(attended))
+        del attended  # or it is kept while the feed-forward needs the most memory
         fed = self.feed_forward(self.ffn_norm1(x) * (1 + scale_ffn))
         return torch.addcmul(x, gate_ffn.tanh(), self.ffn_norm2(fed))
 

@@ -13,9 +13,9 @@ from .. import rope
 class Step:
     """What one model call is about to compute, in tokens.
 
-    sigma (B,): 1 noise, 0 picture. rows (H,), columns (W,): where the tokens stand: 0, 1, 2 ... if
-    `in_place`, elsewhere if the host's ScaleROPE moved them. frame: rows and columns of the whole
-    picture, more than this call's own where conditioning is limited to an area.
+    sigma (B,): 1 noise, 0 picture. rows (H,), columns (W,): where the tokens stand: 0, 1, 2 ...,
+    elsewhere if the host's ScaleROPE moved them. frame: rows and columns of the whole picture, more
+    than this call's own where conditioning is limited to an area.
     """
 
     sigma: Tensor
@@ -25,7 +25,6 @@ class Step:
     layers: int
     head_dim: int
     device: torch.device
-    in_place: bool = True
 
     @cached_property
     def t(self) -> float:
@@ -34,9 +33,6 @@ class Step:
 
     def trained_rotation(self) -> Tensor:
         """The RoPE table of the frequencies as trained, where the tokens stand."""
-        if self.in_place:
-            lengths = len(self.rows), len(self.columns)
-            return rope.trained_table(lengths, self.head_dim, self.device)
         return self.rotation(*[rope.frequencies(self.head_dim, device=self.device)] * 2)
 
     def rotation(self, row_frequencies: Tensor, column_frequencies: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ sys.path.insert(0, str(environment.host_directory()))
 sys.dont_write_bytecode = True  # nothing is written into the host's folder
 
 import comfy.cli_args  # noqa: E402 - found only through the line above
+import utils.install_util  # noqa: E402, F401 - as main.py: later `utils` would be comfy's own
 
 comfy.cli_args.args.cpu = True
 comfy.cli_args.args.base_directory = str(BASE)
@@ -136,3 +137,9 @@ def weights():
 def folder(host):
     """models/diffusion_models, with the tiny model in every format."""
     return tiny.write_models(host)
+
+
+@pytest.fixture(params=[False, True], ids=["static", "dynamic"])
+def dynamic(request):
+    """Whether an emulated card gets its weights streamed, as is the default on NVIDIA's."""
+    return request.param

@@ -1,129 +1,36 @@
 """On a graphics card: where weights lie, in which precision, and that memory comes back.
 
 Each test starts a ComfyUI of its own over HTTP with the options in question, since they hold for a
-process. The model is random, of 500 MB in bfloat16: small for a card, large enough to be seen.
-Everything else in tests/host runs on the CPU, where numbers can be compared to the last digits.
+process. The model is that of `tests/support/large_model.py`. Everything else in tests/host runs on
+the CPU, where numbers can be compared to the last digits.
 """
 
-import contextlib
-import dataclasses
-import functools
 import re
-import threading
-import time
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from lumina_next.lumina.checkpoints import key_names
-from lumina_next.lumina.config import NextDiTConfig
-from lumina_next.lumina.model.next_dit import NextDiT
-from lumina_next.tests.support import jobs, tiny
+from lumina_next.tests.support import jobs
 from lumina_next.tests.support.folders import make_model_folders
+from lumina_next.tests.support.large_model import (
+    COMPILING_S,
+    DTYPES,
+    LOADED,
+    MODEL,
+    STATIC,
+    error,
+    large_graph,
+    large_weights,
+    lowest,
+    report,
+    size_mib,
+    started,
+    write_large_text_encoder,
+)
 from lumina_next.tools.comfyui import Host
 
 pytestmark = pytest.mark.cuda
-
-CONFIG = NextDiTConfig(
-    dim=1024, layers=12, heads=16, kv_heads=8, caption_dim=tiny.CONFIG.caption_dim, ffn_dim=4096
-)
-MODEL = "large.safetensors"
-MIB = 2**20
-STATIC = "--disable-dynamic-vram"
-LOADED = re.compile(r"Model loaded: patcher=(\w+) model=LuminaNext ram_mb=[\d.]+ vram_mb=([\d.]+)")
-DTYPES = re.compile(r"model weight dtype (\S+), manual cast: (\S+)")
-
-
-@functools.cache
-def large_weights():
-    generator = torch.Generator().manual_seed(0)
-    weights = {}
-    for key, like in key_names.to_file_keys(NextDiT(CONFIG, device="meta").state_dict()).items():
-        spread = 0.3 if like.ndim < 2 else like.shape[-1] ** -0.5
-        center = float("norm" in key and key.endswith("weight"))
-        value = center + spread * torch.randn(like.shape, generator=generator)
-        weights[key] = value.to(torch.bfloat16)
-    return weights
-
-
-def size_mib():
-    return sum(tensor.nbytes for tensor in large_weights().values()) / MIB
-
-
-@dataclasses.dataclass(frozen=True)
-class Card:
-    """A ComfyUI on the card."""
-
-    server: Host
-
-    def free_mib(self):
-        (device, *_) = self.server.get("/system_stats")["devices"]
-        assert device["type"] == "cuda"
-        return device["vram_free"] / MIB
-
-    def draw(self, graph):
-        return jobs.saved_latent(self.server, jobs.run(self.server, graph))
-
-    def log(self):
-        return self.server.log_tail(10_000)
-
-    def empty(self):
-        """Drop all models and results; the memory that is free then."""
-        jobs.post(self.server, "/free", {"unload_models": True, "free_memory": True})
-        time.sleep(2)
-        return self.free_mib()
-
-
-@contextlib.contextmanager
-def started(base, *arguments):
-    """A Card with these options, after a first job: what CUDA itself needs is taken by then."""
-    with Host(base, arguments=["--verbose", "DETAIL", *arguments]) as server:
-        make_model_folders(server.models)
-        tiny.write_models(server)
-        tiny.write_gemma(server)
-        save_file(large_weights(), server.models / "diffusion_models" / MODEL)
-        jobs.run(server, tiny.graph())
-        yield Card(server)
-
-
-def large_graph(**changes):
-    """Four steps of the large model at 1024 px; another seed each time is asked for by name."""
-    graph = jobs.with_inputs(
-        tiny.graph(model=MODEL),
-        empty={"width": 1024, "height": 1024, "batch_size": 1},
-        sampler={"steps": 4, "seed": 3},
-    )
-    return jobs.with_inputs(graph, **changes)
-
-
-def error(found, expected):
-    """Root mean square of the difference over that of the expected."""
-    assert found.isfinite().all()
-    return ((found - expected).square().mean() / expected.square().mean()).sqrt().item()
-
-
-@contextlib.contextmanager
-def lowest(read, seconds=0.02):
-    """A list whose only number is the lowest that `read` gave inside the block."""
-    least, over = [read()], threading.Event()
-
-    def watch():
-        while not over.wait(seconds):
-            least[0] = min(least[0], read())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield least
-    finally:
-        over.set()
-        thread.join()
-
-
-def report(record_property, name, mib):
-    record_property(name, round(mib))
-    print(f"{name}: {mib:.0f} MiB")
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +65,7 @@ def test_bfloat16_on_the_card_is_close_to_float32_on_the_cpu(tmp_path_factory):
         found = card.draw(large_graph(**small))
     with Host(tmp_path_factory.mktemp("cpu"), arguments=["--cpu"]) as server:
         make_model_folders(server.models)
-        tiny.write_gemma(server)
+        write_large_text_encoder(server)
         save_file(large_weights(), server.models / "diffusion_models" / MODEL)
         expected = jobs.saved_latent(server, jobs.run(server, large_graph(**small)))
     assert error(found, expected) < 0.05
@@ -242,7 +149,8 @@ def test_compiled_model_draws_the_same(tmp_path, dynamic):
     }
     with started(tmp_path, *([] if dynamic else [STATIC])) as card:
         expected = card.draw(large_graph())
-        found = card.draw(jobs.with_inputs(graph, sampler={"model": ["compiled", 0]}))
+        graph = jobs.with_inputs(graph, sampler={"model": ["compiled", 0]})
+        found = card.draw(graph, timeout=COMPILING_S)
     assert error(found, expected) < 0.05
 
 

@@ -104,9 +104,9 @@ def events(history, kind):
     return [details for name, details in history["status"]["messages"] if name == kind]
 
 
-def run(server, graph, **settings):
-    """The history of a graph that must succeed."""
-    history = wait(server, queue(server, graph, **settings))
+def run(server, graph, timeout=120, **settings):
+    """The history of a graph that must succeed, within so many seconds."""
+    history = wait(server, queue(server, graph, **settings), timeout)
     assert history["status"]["status_str"] == "success", events(history, "execution_error")
     return history
 

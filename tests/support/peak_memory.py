@@ -16,6 +16,7 @@ import torch
 def main(host: str, pack: str, model_file: str, text_encoder_file: str) -> None:
     sys.path.insert(0, host)
     import comfy.cli_args
+    import utils.install_util  # noqa: F401 - as main.py: later `utils` would be comfy's own
 
     comfy.cli_args.args.cpu = True
     import nodes

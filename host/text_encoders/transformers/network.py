@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..networks import NumberedStates
+from ..token_table import TokenTable
 from .build import build, weighted_layers
 from .config import ConfigJson, read_config
 
@@ -47,8 +48,8 @@ class HostTransformers(NumberedStates, nn.Module):
         # The host counts hidden states by this number: one more than there are layers.
         self.num_layers = network.config.num_hidden_layers + 1
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.model.get_submodule(self._embedding_name)
+    def get_input_embeddings(self) -> TokenTable:
+        return TokenTable(self.model.get_submodule(self._embedding_name))
 
     def states(
         self, numbers: Sequence[int], embeds: Tensor, attention_mask: Tensor | None

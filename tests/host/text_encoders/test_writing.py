@@ -6,6 +6,7 @@ models have embeddings.
 
 import copy
 import functools
+import inspect
 import logging
 
 import pytest
@@ -86,6 +87,8 @@ def node_text(clip, prompt, sampling=None, **rest):
     """What the node "Generate Text" gives."""
     from comfy_extras.nodes_textgen import TextGenerate
 
+    if set(rest) - set(inspect.signature(TextGenerate.execute).parameters):
+        pytest.skip(f'"Generate Text" of this ComfyUI has no {" and no ".join(rest)}')
     sampling = sampling or {"sampling_mode": "off"}
     return TextGenerate.execute(clip, prompt, TOKENS, sampling, **rest).args[0]
 
@@ -257,8 +260,22 @@ def test_picture_that_nobody_looks_at_is_mentioned(load, caplog):
     clip = load()
     with caplog.at_level(logging.WARNING):
         text = node_text(clip, "a cat", image=torch.zeros(1, 8, 8, 3))
-    assert "only reads text: image not used" in caplog.text
+    assert "only reads the prompt: image not used" in caplog.text
     assert text == node_text(clip, "a cat")
+
+
+def test_what_a_newer_host_asks_for_is_accepted_and_mentioned_if_it_matters(load, caplog):
+    clip = load()
+    expected = raw_ids(clip, "a cat", do_sample=False)
+    tokens = clip.tokenize("a cat", skip_template=True, images=None, system_prompt="")
+    arguments = (False, TOKENS, 1.0, 0, 1.0, 0.0, 1.0, None)
+    with caplog.at_level(logging.WARNING):
+        assert encoder_of(clip).generate(tokens, *arguments, mtp=2, future=None) == expected
+        assert not caplog.text
+        encoder_of(clip).generate(tokens, *arguments, future=3)
+        assert "the same with or without future" in caplog.text
+        clip.tokenize("a cat", skip_template=True, images=[torch.ones(1)], system_prompt="Be brief")
+        assert "only reads the prompt: images and system_prompt not used" in caplog.text
 
 
 @pytest.mark.parametrize(
