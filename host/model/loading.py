@@ -4,7 +4,6 @@ MODELs made here can be rebuilt by the host from their arguments (`cached_patche
 torch.compile, hooks and several GPUs need when weights are streamed.
 """
 
-import json
 from pathlib import Path
 
 import comfy.latent_formats
@@ -18,12 +17,19 @@ from torch import Tensor
 
 from ...lumina.checkpoints import key_names
 from ...lumina.checkpoints.architecture import checked_config
-from ...lumina.checkpoints.config_json import group, size
-from ...lumina.checkpoints.files import json_object
+from ...lumina.checkpoints.config_json import size
 from ...lumina.config import PX_PER_LATENT
 from ...lumina.options.guidance import Guidance
+from ..checkpoints import quantization
 from ..checkpoints.folders import MODELS, Stored, locate
-from ..checkpoints.reading import Metadata, ModelOptions, Weights, read, read_headers
+from ..checkpoints.reading import (
+    Metadata,
+    ModelOptions,
+    Weights,
+    read,
+    read_headers,
+    reading_model,
+)
 from ..options.guidance import AfterCfg
 from .base_model import LuminaNextConfig
 
@@ -35,7 +41,6 @@ WEIGHT_DTYPES: dict[str, dict[str, object]] = {
 }
 LATENT_FORMATS = {"SDXL": comfy.latent_formats.SDXL, "SD1.5": comfy.latent_formats.SD15}
 RELEASED_SIZE_PX = 1024
-QUANTIZATION = "_quantization_metadata"  # per layer, in a file's metadata
 
 
 def load_model(
@@ -58,17 +63,18 @@ def load_model_file(
 def _load(
     stored: Stored, model_options: ModelOptions, latent_format: str, disable_dynamic: bool = False
 ) -> ModelPatcher:
-    weights, metadata = read(stored)
-    native = key_names.to_native(weights, stored.name)
-    config = checked_config(native, stored.name)
-    _check_channels(config.in_channels, latent_format, stored.name)
-    native = _with_quantization(
-        native, metadata, key_names.prefix_of(weights, stored.name), stored.name
-    )
-    model_config = LuminaNextConfig(
-        config, LATENT_FORMATS[latent_format], _trained_size_px(stored, metadata)
-    )
-    patcher = _build_model(model_config, native, model_options, disable_dynamic)
+    with reading_model(stored):
+        weights, metadata = read(stored)
+        native = key_names.to_native(weights, stored.name)
+        config = checked_config(native, stored.name)
+        _check_channels(config.in_channels, latent_format, stored.name)
+        prefix = key_names.prefix_of(weights, stored.name)
+        native = quantization.with_quantization(
+            native, metadata, stored.name, lambda name: _native_layer(name.removeprefix(prefix))
+        )
+        size_px = _trained_size_px(stored, metadata)
+        model_config = LuminaNextConfig(config, LATENT_FORMATS[latent_format], size_px)
+        patcher = _build_model(model_config, native, model_options, disable_dynamic)
     patcher.set_model_sampler_post_cfg_function(AfterCfg(Guidance()))
     arguments = (str(stored.path), model_options, latent_format)
     patcher.cached_patcher_init = (load_model_file, arguments)
@@ -77,10 +83,13 @@ def _load(
 
 def check_model(stored: Stored) -> None:
     """Raise ValueError naming what is wrong with a model's files, as far as headers tell."""
-    headers = read_headers(stored)
+    headers = read_headers(stored, with_data=[quantization.TENSOR])
     if headers is None:
         return
-    checked_config(key_names.to_native(headers[0], stored.name), stored.name)
+    weights, metadata = headers
+    checked_config(key_names.to_native(weights, stored.name), stored.name)
+    _trained_size_px(stored, metadata)
+    quantization.check_quantization(weights, metadata, stored.name)
 
 
 def _check_channels(channels: int, latent_format: str, source: str) -> None:
@@ -96,9 +105,9 @@ def _check_channels(channels: int, latent_format: str, source: str) -> None:
 
 def _trained_size_px(stored: Stored, metadata: Metadata) -> int:
     """Side of the training pictures: from the file's metadata or the folder's config, or 1024."""
-    size_px = metadata.get("trained_size_px", "")
-    if size_px.isdecimal():
-        return int(size_px)
+    stated = metadata.get("trained_size_px", "")
+    if stated.isdecimal() and len(stated) < 8 and int(stated):
+        return int(stated)
     latent_side = size(stored.config_json, "sample_size", stored.name)
     return PX_PER_LATENT * latent_side if latent_side else RELEASED_SIZE_PX
 
@@ -153,20 +162,6 @@ def _choose_dtypes(
     config.set_inference_dtype(dtype, manual_cast)
     config.custom_operations = model_options.get("custom_operations")
     config.optimizations["fp8"] = bool(model_options.get("fp8_optimizations"))
-
-
-def _with_quantization(
-    native: Weights, metadata: Metadata, prefix: str, source: str
-) -> dict[str, Tensor]:
-    """The weights with the host's current quantization format, converted from its older ones."""
-    if QUANTIZATION in metadata:
-        stated = json_object(metadata[QUANTIZATION], f'"{QUANTIZATION}" in {source}')
-        layers = {
-            _native_layer(layer.removeprefix(prefix)): layer_format
-            for layer, layer_format in group(stated, "layers").items()
-        }
-        metadata = {QUANTIZATION: json.dumps({"layers": layers})}
-    return comfy.utils.convert_old_quants(dict(native), "", dict(metadata))[0]
 
 
 def _native_layer(name: str) -> str:
