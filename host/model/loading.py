@@ -22,6 +22,7 @@ from ...lumina.config import PX_PER_LATENT
 from ...lumina.options.guidance import Guidance
 from ..checkpoints import quantization
 from ..checkpoints.folders import MODELS, Stored, locate
+from ..checkpoints.mapped import MappedFiles
 from ..checkpoints.reading import (
     Metadata,
     ModelOptions,
@@ -64,6 +65,7 @@ def _load(
     stored: Stored, model_options: ModelOptions, latent_format: str, disable_dynamic: bool = False
 ) -> ModelPatcher:
     with reading_model(stored):
+        files = MappedFiles(stored.files)
         weights, metadata = read(stored)
         native = key_names.to_native(weights, stored.name)
         config = checked_config(native, stored.name)
@@ -74,7 +76,7 @@ def _load(
         )
         size_px = _trained_size_px(stored, metadata)
         model_config = LuminaNextConfig(config, LATENT_FORMATS[latent_format], size_px)
-        patcher = _build_model(model_config, native, model_options, disable_dynamic)
+        patcher = _build_model(model_config, native, files, model_options, disable_dynamic)
     patcher.set_model_sampler_post_cfg_function(AfterCfg(Guidance()))
     arguments = (str(stored.path), model_options, latent_format)
     patcher.cached_patcher_init = (load_model_file, arguments)
@@ -115,6 +117,7 @@ def _trained_size_px(stored: Stored, metadata: Metadata) -> int:
 def _build_model(
     config: LuminaNextConfig,
     weights: dict[str, Tensor],
+    files: MappedFiles,
     model_options: ModelOptions,
     disable_dynamic: bool,
 ) -> ModelPatcher:
@@ -133,6 +136,8 @@ def _build_model(
         if "dtype" in model_options or config.manual_cast_dtype is None:
             weights = {key: weight.to(model.get_dtype()) for key, weight in weights.items()}
     model.load_model_weights(weights, "", assign=assign)
+    if assign:
+        model.files = files
     return patcher
 
 

@@ -24,6 +24,7 @@ from ...lumina.prompts.formats import PROMPT_FORMATS, PromptFormat
 from ...lumina.prompts.known_words import KnownWords
 from ..checkpoints import quantization
 from ..checkpoints.folders import TEXT_ENCODERS, Stored, locate
+from ..checkpoints.mapped import MappedFiles
 from ..checkpoints.reading import (
     Metadata,
     ModelOptions,
@@ -59,7 +60,12 @@ def load_text_encoder_file(path: str, options: ModelOptions, disable_dynamic: bo
 
 def _load(stored: Stored, options: ModelOptions, disable_dynamic: bool = False) -> CLIP:
     with reading_model(stored):
-        return _build(stored, *read(stored), options, disable_dynamic)
+        files = MappedFiles(stored.files)
+        clip = _build(stored, *read(stored), options, disable_dynamic)
+    encoder = clip.cond_stage_model
+    if clip.patcher.is_dynamic() or getattr(encoder, encoder.clip).computes_on_cpu:
+        encoder.files = files
+    return clip
 
 
 def _build(
