@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from ..lumina.checkpoints.broken_files import explain_unreadable
 from .checkpoints.folders import MODELS, TEXT_ENCODERS, ModelKind, Stored, locate
+from .checkpoints.reading import reading_model
 from .model.loading import check_model
 from .text_encoders.loading import check_text_encoder
 
@@ -29,7 +30,8 @@ def _explain_unusable(kind: ModelKind, stored: Stored, state: tuple) -> str | No
     problem = next(filter(None, map(explain_unreadable, stored.files)), None)
     if problem is None:
         try:
-            CHECKS[kind](stored)
+            with reading_model(stored):
+                CHECKS[kind](stored)
         except (ValueError, FileNotFoundError) as error:
             problem = str(error)
     return problem

@@ -9,14 +9,14 @@ import folder_paths
 from ...lumina.checkpoints.convert.folders import find_encoder_files
 from ...lumina.checkpoints.convert.pack import describe, pack
 from ..notices import say
-from .folders import TEXT_ENCODERS, find, locate, names
+from .folders import TEXT_ENCODERS, find, is_folder, locate, names
 
 SUFFIX = ".safetensors"
 
 
 def folders() -> list[str]:
     """The names that the dropdown lists: text encoders that are folders."""
-    return [name for name in names(TEXT_ENCODERS) if find(TEXT_ENCODERS, name).is_dir()]
+    return [name for name in names(TEXT_ENCODERS) if is_folder(TEXT_ENCODERS, name)]
 
 
 def target(folder: str, file_name: str) -> Path:

@@ -17,6 +17,7 @@ from ...lumina.checkpoints import key_names, strict
 from ...lumina.config import NextDiTConfig
 from ...lumina.model.caption import padding_mask
 from ...lumina.options.step import Step
+from ..checkpoints.mapped import MappedFiles
 from ..options.settings import IMAGE_MODEL, forward_options
 from .conditioning import PaddedSequence, caption_mask, check_caption, check_latent
 from .network import HostNextDiT
@@ -29,13 +30,22 @@ HOST_MEMORY_UNIT = 0.01 * 2**20  # bytes for each byte of a latent's channel, at
 
 
 class LuminaNext(comfy.model_base.BaseModel):
-    """A loaded Lumina-Next model, which MODEL carries in the editor."""
+    """A loaded Lumina-Next model, which MODEL carries in the editor.
+
+    files: where its weights are read from while it runs; none if they were copied.
+    """
 
     def __init__(
         self, model_config: "LuminaNextConfig", device: torch.device | None = None
     ) -> None:
         flow = comfy.model_base.ModelType.FLOW
         super().__init__(model_config, flow, device=device, unet_model=HostNextDiT)
+        self.files = MappedFiles()
+
+    def memory_required(self, *args: object, **kwargs: object) -> float:
+        """As the host's; it asks before each run, and before it moves and patches the weights."""
+        self.files.check()
+        return super().memory_required(*args, **kwargs)
 
     def process_timestep(self, timestep: Tensor, **kwargs: object) -> Tensor:
         """Sigma from a timestep: nodes that set the shift scale timesteps by 1 or by 1000."""
@@ -68,6 +78,7 @@ class LuminaNext(comfy.model_base.BaseModel):
         frame: tuple[int, int] | None = None,
         **kwargs: object,
     ) -> Tensor:
+        self.files.check()
         transformer_options = transformer_options or {}
         step = self._step(x, t, frame or tuple(x.shape[-2:]), transformer_options)
         options = forward_options(step, transformer_options)
@@ -109,6 +120,11 @@ class LuminaNext(comfy.model_base.BaseModel):
             config.head_dim,
             x.device,
         )
+
+    def state_dict_for_saving(self, *args: object, **kwargs: object) -> dict[str, Tensor]:
+        """As the host's, after a look whether the weights are still those that were loaded."""
+        self.files.check()
+        return super().state_dict_for_saving(*args, **kwargs)
 
     def load_model_weights(
         self, sd: dict[str, Tensor], unet_prefix: str = "", assign: bool = False

@@ -4,8 +4,6 @@ MODELs made here can be rebuilt by the host from their arguments (`cached_patche
 torch.compile, hooks and several GPUs need when weights are streamed.
 """
 
-import json
-import logging
 from pathlib import Path
 
 import comfy.latent_formats
@@ -13,20 +11,27 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.utils
 import torch
-from comfy.cli_args import args
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...lumina.checkpoints import key_names
 from ...lumina.checkpoints.architecture import checked_config
-from ...lumina.checkpoints.config_json import group, size
-from ...lumina.checkpoints.files import json_object
+from ...lumina.checkpoints.config_json import size
 from ...lumina.config import PX_PER_LATENT
 from ...lumina.options.guidance import Guidance
+from ..checkpoints import quantization
 from ..checkpoints.folders import MODELS, Stored, locate
-from ..checkpoints.reading import Metadata, ModelOptions, Weights, read, read_headers
+from ..checkpoints.mapped import MappedFiles
+from ..checkpoints.reading import (
+    Metadata,
+    ModelOptions,
+    read,
+    read_headers,
+    reading_model,
+)
 from ..options.guidance import AfterCfg
 from .base_model import LuminaNextConfig
+from .dtypes import choose_dtypes
 
 WEIGHT_DTYPES: dict[str, dict[str, object]] = {
     "default": {},
@@ -36,12 +41,6 @@ WEIGHT_DTYPES: dict[str, dict[str, object]] = {
 }
 LATENT_FORMATS = {"SDXL": comfy.latent_formats.SDXL, "SD1.5": comfy.latent_formats.SD15}
 RELEASED_SIZE_PX = 1024
-FLOAT32_NOTICE = (
-    "This card does not compute in bfloat16, so Lumina-Next computes in float32, which takes about "
-    "four times as long as float16 would. Starting ComfyUI with --fp16-unet makes it compute in "
-    "float16; whether that changes the pictures of the released models has not been measured."
-)
-QUANTIZATION = "_quantization_metadata"  # per layer, in a file's metadata
 
 
 def load_model(
@@ -64,17 +63,19 @@ def load_model_file(
 def _load(
     stored: Stored, model_options: ModelOptions, latent_format: str, disable_dynamic: bool = False
 ) -> ModelPatcher:
-    weights, metadata = read(stored)
-    native = key_names.to_native(weights, stored.name)
-    config = checked_config(native, stored.name)
-    _check_channels(config.in_channels, latent_format, stored.name)
-    native = _with_quantization(
-        native, metadata, key_names.prefix_of(weights, stored.name), stored.name
-    )
-    model_config = LuminaNextConfig(
-        config, LATENT_FORMATS[latent_format], _trained_size_px(stored, metadata)
-    )
-    patcher = _build_model(model_config, native, model_options, disable_dynamic)
+    with reading_model(stored):
+        files = MappedFiles(stored.files)
+        weights, metadata = read(stored)
+        native = key_names.to_native(weights, stored.name)
+        config = checked_config(native, stored.name)
+        _check_channels(config.in_channels, latent_format, stored.name)
+        prefix = key_names.prefix_of(weights, stored.name)
+        native = quantization.with_quantization(
+            native, metadata, stored.name, lambda name: _native_layer(name.removeprefix(prefix))
+        )
+        size_px = _trained_size_px(stored, metadata)
+        model_config = LuminaNextConfig(config, LATENT_FORMATS[latent_format], size_px)
+        patcher = _build_model(model_config, native, files, model_options, disable_dynamic)
     patcher.set_model_sampler_post_cfg_function(AfterCfg(Guidance()))
     arguments = (str(stored.path), model_options, latent_format)
     patcher.cached_patcher_init = (load_model_file, arguments)
@@ -83,10 +84,13 @@ def _load(
 
 def check_model(stored: Stored) -> None:
     """Raise ValueError naming what is wrong with a model's files, as far as headers tell."""
-    headers = read_headers(stored)
+    headers = read_headers(stored, with_data=[quantization.TENSOR])
     if headers is None:
         return
-    checked_config(key_names.to_native(headers[0], stored.name), stored.name)
+    weights, metadata = headers
+    checked_config(key_names.to_native(weights, stored.name), stored.name)
+    _trained_size_px(stored, metadata)
+    quantization.check_quantization(weights, metadata, stored.name)
 
 
 def _check_channels(channels: int, latent_format: str, source: str) -> None:
@@ -102,9 +106,9 @@ def _check_channels(channels: int, latent_format: str, source: str) -> None:
 
 def _trained_size_px(stored: Stored, metadata: Metadata) -> int:
     """Side of the training pictures: from the file's metadata or the folder's config, or 1024."""
-    size_px = metadata.get("trained_size_px", "")
-    if size_px.isdecimal():
-        return int(size_px)
+    stated = metadata.get("trained_size_px", "")
+    if stated.isdecimal() and len(stated) < 8 and int(stated):
+        return int(stated)
     latent_side = size(stored.config_json, "sample_size", stored.name)
     return PX_PER_LATENT * latent_side if latent_side else RELEASED_SIZE_PX
 
@@ -112,13 +116,14 @@ def _trained_size_px(stored: Stored, metadata: Metadata) -> int:
 def _build_model(
     config: LuminaNextConfig,
     weights: dict[str, Tensor],
+    files: MappedFiles,
     model_options: ModelOptions,
     disable_dynamic: bool,
 ) -> ModelPatcher:
     management = comfy.model_management
     load_device = model_options.get("load_device", management.get_torch_device())
     offload_device = model_options.get("offload_device", management.unet_offload_device())
-    _choose_dtypes(config, weights, model_options, load_device)
+    choose_dtypes(config, weights, model_options, load_device)
     model = config.get_model(weights, "")
     patcher = _patcher_class(disable_dynamic)(model, load_device, offload_device)
     if not management.is_device_cpu(offload_device):
@@ -130,6 +135,8 @@ def _build_model(
         if "dtype" in model_options or config.manual_cast_dtype is None:
             weights = {key: weight.to(model.get_dtype()) for key, weight in weights.items()}
     model.load_model_weights(weights, "", assign=assign)
+    if assign:
+        model.files = files
     return patcher
 
 
@@ -137,52 +144,6 @@ def _patcher_class(disable_dynamic: bool) -> type[ModelPatcher]:
     # Looked up at each call: the host replaces CoreModelPatcher after packs are imported.
     module = comfy.model_patcher
     return module.ModelPatcher if disable_dynamic else module.CoreModelPatcher
-
-
-def _choose_dtypes(
-    config: LuminaNextConfig, weights: Weights, model_options: ModelOptions, device: torch.device
-) -> None:
-    """Set the dtypes of storage and computation on `config`, as the host's own loader does."""
-    management, supported = comfy.model_management, config.supported_inference_dtypes
-    config.quant_config = comfy.utils.detect_layer_quantization(weights, "")
-    file_dtype = None if config.quant_config else comfy.utils.weight_dtype(weights)
-    dtype = model_options.get("dtype") or management.unet_dtype(
-        model_params=comfy.utils.calculate_parameters(weights),
-        supported_dtypes=supported,
-        weight_dtype=file_dtype,
-    )
-    if management.is_device_cpu(device) and dtype == torch.float32 and not args.fp32_unet:
-        dtype = file_dtype or dtype  # cast at use: float32 weights would double the memory
-    manual_cast = management.unet_manual_cast(
-        None if config.quant_config else dtype, device, supported
-    )
-    config.set_inference_dtype(dtype, manual_cast)
-    if (manual_cast or dtype) == torch.float32 and _has_only_float16(device):
-        logging.info(FLOAT32_NOTICE)
-    config.custom_operations = model_options.get("custom_operations")
-    config.optimizations["fp8"] = bool(model_options.get("fp8_optimizations"))
-
-
-def _has_only_float16(device: torch.device) -> bool:
-    """Whether float32 is for want of bfloat16, on a device that could do it in float16."""
-    management = comfy.model_management
-    is_wanted = args.fp32_unet or args.force_fp32 or management.is_device_cpu(device)
-    has_float16 = management.should_use_fp16(device, prioritize_performance=False)
-    return has_float16 and not is_wanted and not management.should_use_bf16(device)
-
-
-def _with_quantization(
-    native: Weights, metadata: Metadata, prefix: str, source: str
-) -> dict[str, Tensor]:
-    """The weights with the host's current quantization format, converted from its older ones."""
-    if QUANTIZATION in metadata:
-        stated = json_object(metadata[QUANTIZATION], f'"{QUANTIZATION}" in {source}')
-        layers = {
-            _native_layer(layer.removeprefix(prefix)): layer_format
-            for layer, layer_format in group(stated, "layers").items()
-        }
-        metadata = {QUANTIZATION: json.dumps({"layers": layers})}
-    return comfy.utils.convert_old_quants(dict(native), "", dict(metadata))[0]
 
 
 def _native_layer(name: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...lumina.prompts.formats import PromptFormat
+from ..checkpoints.mapped import MappedFiles
 from .writing import WritesText
 
 
@@ -58,7 +59,10 @@ class TextEncoder(WritesText, comfy.sd1_clip.SDClipModel):
 
 
 class HostTextEncoder(comfy.sd1_clip.SD1ClipModel):
-    """The one-encoder model that CLIP objects hold."""
+    """The one-encoder model that CLIP objects hold.
+
+    files: where its weights are read from while it runs; none if they were copied.
+    """
 
     def __init__(
         self,
@@ -80,3 +84,12 @@ class HostTextEncoder(comfy.sd1_clip.SD1ClipModel):
             sizes=sizes,
             prompt_format=prompt_format,
         )
+        self.files = MappedFiles()
+
+    def reset_clip_options(self) -> None:
+        """As the host's, which calls it before it encodes or writes, and before it loads weights.
+
+        Raises ValueError if a file that the weights are read from was written to.
+        """
+        self.files.check()
+        super().reset_clip_options()

@@ -20,11 +20,22 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ...lumina.checkpoints.files import json_object
+from ...lumina.checkpoints.config_json import check_sizes
+from ...lumina.checkpoints.json_files import json_object
 from ...lumina.prompts.formats import PROMPT_FORMATS, PromptFormat
 from ...lumina.prompts.known_words import KnownWords
+from ..checkpoints import quantization
 from ..checkpoints.folders import TEXT_ENCODERS, Stored, locate
-from ..checkpoints.reading import Metadata, ModelOptions, Weights, read, read_headers
+from ..checkpoints.mapped import MappedFiles
+from ..checkpoints.reading import (
+    Metadata,
+    ModelOptions,
+    Weights,
+    bytes_in,
+    read,
+    read_headers,
+    reading_model,
+)
 from ..prompts.tokenizer import HostTokenizer
 from ..prompts.vocabulary import FORMS, check_tokenizer, open_tokenizer
 from .clip import HostTextEncoder
@@ -50,8 +61,23 @@ def load_text_encoder_file(path: str, options: ModelOptions, disable_dynamic: bo
 
 
 def _load(stored: Stored, options: ModelOptions, disable_dynamic: bool = False) -> CLIP:
-    weights, metadata = read(stored)
-    weights, _ = comfy.utils.convert_old_quants(_text_weights(weights), "", dict(metadata))
+    with reading_model(stored):
+        files = MappedFiles(stored.files)
+        clip = _build(stored, *read(stored), options, disable_dynamic)
+    encoder = clip.cond_stage_model
+    if clip.patcher.is_dynamic() or getattr(encoder, encoder.clip).computes_on_cpu:
+        encoder.files = files
+    return clip
+
+
+def _build(
+    stored: Stored,
+    weights: Weights,
+    metadata: Metadata,
+    options: ModelOptions,
+    disable_dynamic: bool,
+) -> CLIP:
+    weights = quantization.with_quantization(_text_weights(weights), metadata, stored.name)
     config_json = _config_json(stored, weights, metadata)
     encoder = recognize(weights, config_json, source=stored.name)
     tokenizer = open_tokenizer(stored.files[0], weights, encoder.vocab_size, encoder.prompt_format)
@@ -94,10 +120,11 @@ def check_text_encoder(stored: Stored) -> None:
 
     Checks as much as the files' headers tell; the tokenizer is read.
     """
-    headers = read_headers(stored, with_data=(*FORMS, CONFIG))
+    headers = read_headers(stored, with_data=(*FORMS, CONFIG, quantization.TENSOR))
     if headers is None:
         return
     weights, metadata = _text_weights(headers[0]), headers[1]
+    quantization.check_quantization(weights, metadata, stored.name)
     config_json = _config_json(stored, weights, metadata)
     KnownWords.from_config(config_json, stored.name)
     encoder = recognize(weights, config_json, source=stored.name)
@@ -142,8 +169,10 @@ def _config_json(stored: Stored, weights: Weights, metadata: Metadata) -> dict[s
     config_json = json_object(metadata.get("config", "{}"), source)
     if CONFIG in weights:
         source = f'"{CONFIG}" in {stored.name}'
-        config_json |= json_object(weights[CONFIG].numpy().tobytes(), source)
-    return {**config_json, **stored.config_json}
+        config_json |= json_object(bytes_in(weights, CONFIG, stored.name), source)
+    config_json |= stored.config_json
+    check_sizes(config_json, weights, stored.name)
+    return config_json
 
 
 def _config_tensor(config_json: Mapping[str, object]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ def config_from_state_dict(native: StateDict, source: str = "The checkpoint") ->
     try:
         return NextDiTConfig(
             dim=dim,
-            layers=layer_count(native, "layers.{}."),
+            layers=layer_count(native, "layers.{}.", source),
             heads=heads,
             kv_heads=size("layers.0.attention.wk.weight") * heads // dim,
             caption_dim=size("cap_embedder.0.weight"),

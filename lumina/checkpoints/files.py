@@ -4,19 +4,22 @@ Code inside a pickle never runs: torch files are read as plain tensors or refuse
 as Hugging Face and fairscale name them.
 """
 
-import json
-import pickle
+import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath, PureWindowsPath
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from . import limits
 from .broken_files import PICKLED, SAFETENSORS, explain_unreadable
+from .foreign import reading
+from .json_files import read_json_object
+from .torch_files import describe_torch_file
+from .wording import quoted
 
 INDEX = ".index.json"
 
@@ -26,6 +29,7 @@ _SHARD = re.compile(
 )
 _NOT_A_MODEL = re.compile(r"model_args|optimizer|scheduler|training_args|rng_state")
 _NESTED = ("state_dict", "model", "module", "ema")
+_MOST_NESTED = 8  # a pickle may hold itself
 
 
 def shard_paths(path: str | Path, subfolder: str = "transformer") -> list[Path]:
@@ -35,12 +39,12 @@ def shard_paths(path: str | Path, subfolder: str = "transformer") -> list[Path]:
     Raises FileNotFoundError naming the files that are missing, ValueError for a bad index.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = find_model(path, subfolder)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"{path.name} does not exist in {path.parent}")
     names = _part_names(path)
-    missing = [name for name in names if not (path.parent / name).is_file()]
+    missing = [name for name in names if not os.path.isfile(path.parent / name)]
     if missing:
         raise FileNotFoundError(
             f"{path.name} belongs to a model of {len(names)} files, and the folder "
@@ -56,7 +60,7 @@ def find_model(folder: Path, subfolder: str = "transformer") -> Path:
     to torch's format, and the averaged `x_ema` to `x`, as the released sampling scripts do. Raises
     FileNotFoundError if there is no model, ValueError listing them if there are several.
     """
-    if (folder / subfolder).is_dir():
+    if os.path.isdir(folder / subfolder):
         folder = folder / subfolder
     models: dict[str, Path] = {}
     for path in sorted(_model_files(folder), key=_preference):
@@ -81,21 +85,22 @@ def read_file(path: Path) -> dict[str, Tensor]:
     problem = explain_unreadable(path)
     if problem:
         raise ValueError(problem)
-    if path.suffix.lower() in SAFETENSORS:
-        try:
+    with reading(path.name):
+        if path.suffix.lower() in SAFETENSORS:
             return load_file(path)
-        except SafetensorError as error:  # its header is sound: explain_unreadable has checked it
-            raise ValueError(f"torch cannot hold the numbers in {path.name}: {error}.") from error
-    try:
         mappable = zipfile.is_zipfile(path)  # files from before torch 1.6 are not
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path.name} cannot be read as plain weights: {reason}. It is damaged, or would run "
-            "code when opened; use a .safetensors file of the model."
-        ) from error
-    return state_dict_of(loaded, path.name)
+        return state_dict_of(loaded, path.name)
+
+
+def read_file_header(path: Path) -> dict[str, Tensor]:
+    """The tensors of a torch file on device "meta", without reading them. Raises as `read_file`."""
+    with reading(path.name):
+        try:
+            described = describe_torch_file(path)
+        except ValueError as error:
+            raise ValueError(f"{path.name} {error}") from error
+        return state_dict_of(described, path.name)
 
 
 def state_dict_of(loaded: object, source: str) -> dict[str, Tensor]:
@@ -103,11 +108,10 @@ def state_dict_of(loaded: object, source: str) -> dict[str, Tensor]:
 
     Raises ValueError if there are no weights, or other values among them.
     """
-    while isinstance(loaded, Mapping):
-        inner = [loaded[key] for key in _NESTED if isinstance(loaded.get(key), Mapping)]
-        if not inner:
-            break
-        loaded = inner[0]
+    for _ in range(_MOST_NESTED):
+        if isinstance(loaded, Mapping):
+            inner = [loaded[key] for key in _NESTED if isinstance(loaded.get(key), Mapping)]
+            loaded = inner[0] if inner else loaded
     if isinstance(loaded, Mapping) and {"state", "param_groups"} <= set(loaded):
         raise ValueError(
             f"{source} is the state of an optimizer, kept to resume training. Choose the model "
@@ -116,24 +120,13 @@ def state_dict_of(loaded: object, source: str) -> dict[str, Tensor]:
     if not isinstance(loaded, Mapping) or not loaded:
         content = "nothing" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
         raise ValueError(f"{source} holds {content} where named weights were expected.")
-    foreign = [key for key, value in loaded.items() if not isinstance(value, Tensor)]
-    if foreign:
-        raise ValueError(
-            f'{source} holds more than weights: "{foreign[0]}" is a '
-            f"{type(loaded[foreign[0]]).__name__}. Save the model's state dict alone."
-        )
+    for key, value in loaded.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise ValueError(
+                f"{source} holds more than named weights: {quoted(key)} is a "
+                f"{type(value).__name__}. Save the model's state dict alone."
+            )
     return dict(loaded)
-
-
-def json_object(text: str | bytes, source: str) -> dict[str, object]:
-    """The object in a JSON text. Raises ValueError naming `source` if there is none."""
-    try:
-        parsed = json.loads(text)
-    except ValueError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise ValueError(f"{source} is damaged. Download it again.")
-    return parsed
 
 
 def listed(names: list[str], most: int = 3) -> str:
@@ -149,11 +142,15 @@ def counted(number: int, noun: str) -> str:
 
 def _model_files(folder: Path) -> Iterator[Path]:
     """The index files, and the weights files that no index lists."""
-    indexes = list(folder.glob("*" + INDEX))
+    try:
+        paths = [folder / name for name in os.listdir(folder)]
+    except OSError as error:
+        raise ValueError(f"The folder {folder.name} cannot be read: {error.strerror}.") from error
+    indexes = [path for path in paths if path.name.endswith(INDEX)]
     yield from indexes
     indexed = {name for index in indexes for name in _part_names(index)}
-    for path in folder.iterdir():
-        is_weights = path.suffix.lower() in SAFETENSORS + PICKLED and path.is_file()
+    for path in paths:
+        is_weights = path.suffix.lower() in SAFETENSORS + PICKLED and os.path.isfile(path)
         if is_weights and path.name not in indexed and not _NOT_A_MODEL.match(path.name):
             yield path
 
@@ -178,27 +175,37 @@ def _part_names(path: Path) -> list[str]:
     shard = _SHARD.fullmatch(path.name)
     if shard is None:
         return [path.name]
-    first, digits = (1 if shard["separator"] == "-" else 0), len(shard["rank"])
+    first, size = (1 if shard["separator"] == "-" else 0), int(shard["size"])
+    rank, digits = int(shard["rank"]), len(shard["rank"])
+    if size > limits.SHARDS or rank not in range(first, first + size):
+        raise ValueError(
+            f"{path.name} in {path.parent.name} calls itself number {rank} of {size} files, "
+            f"counted from {first}; models come in up to {limits.SHARDS:,}. Rename it as it was "
+            "published."
+        )
     return [
-        f"{shard['stem']}{shard['separator']}{rank:0{digits}}-of-{shard['size']}{shard['suffix']}"
-        for rank in range(first, first + int(shard["size"]))
+        f"{shard['stem']}{shard['separator']}{number:0{digits}}-of-{shard['size']}{shard['suffix']}"
+        for number in range(first, first + size)
     ]
 
 
 def _indexed_names(index: Path) -> list[str]:
-    try:
-        weight_map = json_object(index.read_bytes(), index.name).get("weight_map")
-    except ValueError:
-        weight_map = None
+    source = f"{index.name} in {index.parent.name}"
+    weight_map = read_json_object(index, source).get("weight_map")
     if not isinstance(weight_map, dict):
         raise ValueError(
-            f'{index.name} is not an index of shards: it has no readable "weight_map". '
+            f'{source} is not an index of shards: it has no readable "weight_map". '
             "Download it again."
         )
     names = sorted({str(name) for name in weight_map.values()})
-    foreign = [name for name in names if not _is_neighbor(name)]
+    if len(names) > limits.SHARDS:
+        raise ValueError(
+            f"{source} names {len(names):,} files; models come in up to {limits.SHARDS:,}. "
+            "Download it again."
+        )
+    foreign = [quoted(name) for name in names if not _is_neighbor(name)]
     if foreign or not names:
-        raise ValueError(f"{index.name} must name files beside it, not {listed(foreign) or 'none'}")
+        raise ValueError(f"{source} must name files beside it, not {listed(foreign) or 'none'}")
     return names
 
 

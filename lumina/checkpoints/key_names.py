@@ -13,7 +13,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from . import limits
 from .files import counted
+from .wording import quoted
 from .wrong_models import identify
 
 StateDict = Mapping[str, Tensor]
@@ -65,11 +67,22 @@ class KeyMap:
         return renamed
 
 
-def layer_count(keys: Iterable[str], pattern: str) -> int:
-    """One more than the largest number at {} in the keys that start with `pattern`; at least 1."""
+def layer_count(keys: Iterable[str], pattern: str, source: str = "The checkpoint") -> int:
+    """One more than the largest number at {} in the keys that start with `pattern`; at least 1.
+
+    Raises ValueError for more layers than any model has.
+    """
     prefix = re.compile(re.escape(pattern).replace(r"\{\}", r"(\d+)"))
-    numbers = (int(match[1]) for match in map(prefix.match, keys) if match)
-    return max(numbers, default=0) + 1
+    count = 1
+    for match in filter(None, map(prefix.match, keys)):
+        digits = match[1].lstrip("0")
+        if len(digits) > len(str(limits.LAYERS)) or int(digits or 0) >= limits.LAYERS:
+            raise ValueError(
+                f"{source} is damaged: it has {quoted(match.string)}, and no model has more than "
+                f"{limits.LAYERS} layers. Download it again."
+            )
+        count = max(count, int(digits or 0) + 1)
+    return count
 
 
 # First the names in diffusers' LuminaNextDiT2DModel, then those its conversion script writes. Last
@@ -150,7 +163,7 @@ def prefix_of(keys: Iterable[str], source: str = "The checkpoint") -> str:
         raise ValueError(f"{source} is not a Lumina-Next model but {other.name}. {other.advice}")
     prefixes = Counter(match[1] for match in map(_NEXT_DIT_KEY.fullmatch, keys) if match)
     if not prefixes:
-        first = f', first "{keys[0]}"' if keys else ""
+        first = f", first {quoted(keys[0])}" if keys else ""
         raise ValueError(
             f"{source} is not a Lumina-Next model: it has {counted(len(keys), 'weight')}, none of "
             f"them by a name that Next-DiT uses{first}."
@@ -185,10 +198,13 @@ def is_same(a: Tensor, b: Tensor) -> bool:
 
 def _two_values_text(name: str, key: str, source: str) -> str:
     if not key.startswith("layers.") or ".attn" not in key:
-        return f'{source} has two different values for "{name}". Save it under one set of names.'
+        return (
+            f"{source} has two different values for {quoted(name)}. Save it under one set of names."
+        )
     layer = key.split(".")[1]
     return (
         f"{source} was fine-tuned in diffusers into something Next-DiT cannot represent: in layer "
-        f'{layer}, "{key}" differs from its twin in the other attention (attn1 or attn2). Next-DiT '
-        "has one query for both. Use the original, or a fine-tune that trains them together."
+        f"{layer}, {quoted(key)} differs from its twin in the other attention (attn1 or attn2). "
+        "Next-DiT has one query for both. Use the original, or a fine-tune that trains them "
+        "together."
     )

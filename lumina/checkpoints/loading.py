@@ -10,6 +10,7 @@ from ..model.next_dit import NextDiT
 from . import strict
 from .architecture import checked_config
 from .files import read_file, shard_paths
+from .foreign import reading
 from .key_names import StateDict, to_module_keys, to_native
 from .shards import merge
 
@@ -21,15 +22,14 @@ def load_next_dit(source: str | Path | StateDict, *, dtype: torch.dtype | None =
     known names. dtype None keeps the file's dtype. Raises ValueError or FileNotFoundError that name
     the file and what is wrong with it.
     """
-    if isinstance(source, Mapping):
-        name, state_dict = "The checkpoint", source
-    else:
-        name, state_dict = Path(source).name, read_state_dict(source)
-    native = to_native(state_dict, name)
-    config = checked_config(native, name)
-    strict.refuse_uncomputable(native, dtype, name)
-    model = NextDiT(config, device="meta")
-    model.load_state_dict(to_module_keys(native), assign=True)
+    name = "The checkpoint" if isinstance(source, Mapping) else Path(source).name
+    with reading(name):
+        state_dict = source if isinstance(source, Mapping) else read_state_dict(source)
+        native = to_native(state_dict, name)
+        config = checked_config(native, name)
+        strict.refuse_uncomputable(native, dtype, name)
+        model = NextDiT(config, device="meta")
+        model.load_state_dict(to_module_keys(native), assign=True)
     return model.to(dtype=dtype).eval().requires_grad_(False)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .key_names import StateDict, is_same
+from .wording import quoted
 
 # How fairscale's model parallelism splits weights between ranks. Every rank has the other weights.
 _SPLIT_FIRST_AXIS = re.compile(
@@ -30,8 +31,8 @@ def merge(parts: Sequence[StateDict], source: str = "The checkpoint") -> dict[st
         repeated = merged.keys() & part.keys()
         if repeated:
             raise ValueError(
-                f'{source} is not one of {len(parts)} parts of a model: "{min(repeated)}" is in '
-                "more than one of them."
+                f"{source} is not one of {len(parts)} parts of a model: {quoted(min(repeated))} is "
+                "in more than one of them."
             )
         merged.update(part)
     return merged
@@ -53,5 +54,7 @@ def _join(key: str, pieces: list[Tensor], source: str) -> Tensor:
     if _SPLIT_SECOND_AXIS.search(key):
         return torch.cat(pieces, dim=1)
     if not all(is_same(pieces[0], piece) for piece in pieces):
-        raise ValueError(f'{source}: its {len(pieces)} parts are of different models, see "{key}".')
+        raise ValueError(
+            f"{source}: its {len(pieces)} parts are of different models, see {quoted(key)}."
+        )
     return pieces[0]

@@ -9,8 +9,10 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
+from . import limits
 from .files import counted, listed
 from .key_names import StateDict, is_quantization
+from .wording import quoted
 
 GET_ALL = (
     "If the model comes in several files, keep them in one folder and choose any of them or their "
@@ -47,8 +49,15 @@ def check(
         if not is_quantization(key) or key.rpartition(".")[0] not in modules
     ]
     check_names(missing, unknown, len(expected), source, network_name=network_name, advice=advice)
+    quantized = {key.rpartition(".")[0] for key in weights if is_quantization(key)}
     for key, shape in expected.items():
         _check_shape(key, weights[key], shape, source, shapes_from)
+        if not weights[key].is_floating_point() and key.rpartition(".")[0] not in quantized:
+            raise ValueError(
+                f"{source} holds {weights[key].dtype} in {quoted(key)}, where numbers with a "
+                "fraction belong; without a scale beside it, it cannot be a quantized weight. "
+                "Download it again, or use the file that is not quantized."
+            )
 
 
 def check_names(
@@ -79,15 +88,16 @@ def _described(keys: Collection[str]) -> str:
 
 
 def _quoted(keys: Collection[str]) -> str:
-    return listed([f'"{key}"' for key in sorted(keys)])
+    return listed([quoted(key) for key in sorted(keys)])
 
 
 def _check_shape(
     key: str, weight: Tensor, expected: torch.Size, source: str, shapes_from: str
 ) -> None:
-    if weight.shape != expected and not is_four_bit(weight):
+    is_packed = is_four_bit(weight) and weight.ndim == len(expected) > 1
+    if weight.shape != expected and not is_packed:
         raise ValueError(
-            f'{source} does not fit together: "{key}" is {_shape_text(weight.shape)} where '
+            f"{source} does not fit together: {quoted(key)} is {_shape_text(weight.shape)} where "
             f"{shapes_from} asks for {_shape_text(expected)}. Parts of two models may be mixed."
         )
 
@@ -102,10 +112,16 @@ def is_four_bit(weight: Tensor) -> bool:
 
 
 def size(weights: StateDict, key: str, source: str, axis: int = 0) -> int:
-    """Length of one axis of a weight. Raises ValueError naming the weight if it is missing."""
+    """Length of one axis of a weight. Raises ValueError if it is missing or of no model's size."""
     if key not in weights:
         raise ValueError(f'{source} is incomplete: it has no "{key}". {GET_ALL}')
-    return weights[key].shape[axis]
+    shape = weights[key].shape
+    if axis >= len(shape) or not 1 <= shape[axis] <= limits.SIZE:
+        raise ValueError(
+            f'{source} does not fit together: "{key}" is {_shape_text(shape)}, and its axis '
+            f"{axis + 1} should be from 1 to {limits.SIZE:,} long. Download it again."
+        )
+    return shape[axis]
 
 
 def refuse_uncomputable(weights: StateDict, dtype: torch.dtype | None, source: str) -> None:

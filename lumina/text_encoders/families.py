@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..checkpoints.config_json import ConfigJson
+from ..checkpoints.wording import quoted
 from .config import FAMILIES
 
 DECODER, T5 = "decoder", "t5"
@@ -111,10 +112,10 @@ def describe(state_dict: Mapping[str, Tensor], config_json: ConfigJson | None = 
     if model and (model.reader is None or family == T5):
         return model.name
     if config_json and "model_type" in config_json:
-        return f'a model of the type "{config_json["model_type"]}"'
+        return f"a model of the type {quoted(config_json['model_type'])}"
     if model is None or model.reader == T5:
         first = min((key.removeprefix("model.") for key in state_dict), default=None)
-        return f'something else (its first key is "{first}")' if first else "an empty file"
+        return f"something else (its first key is {quoted(first)})" if first else "an empty file"
     size = _vocabulary(state_dict)
     name = "LLaMA-3" if size == LLAMA_3_VOCABULARY else model.name
     return f"{name} (a vocabulary of {size:,} tokens)"

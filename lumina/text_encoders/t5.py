@@ -71,7 +71,7 @@ def t5_config(native: StateDict, *, source: str = "The text encoder file") -> T5
         d_model=size("shared.weight", axis=1),
         d_ff=size(FEED_FORWARD.format(0) + ("wi_0.weight" if is_gated else "wi.weight")),
         d_kv=rows // heads,
-        num_layers=layer_count(native, BLOCK),
+        num_layers=layer_count(native, BLOCK, source),
         num_heads=heads,
         is_gated=is_gated,
     )

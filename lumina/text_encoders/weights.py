@@ -113,7 +113,7 @@ def decoder_config(
         vocab_size=size("embed_tokens.weight"),
         hidden_size=hidden_size,
         intermediate_size=size("layers.0.mlp.gate_proj.weight"),
-        layers=layer_count(native, "layers.{}."),
+        layers=layer_count(native, "layers.{}.", source),
         heads=q_rows // head_dim,
         kv_heads=k_rows // head_dim,
         head_dim=head_dim,

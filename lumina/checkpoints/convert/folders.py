@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..broken_files import PICKLED, SAFETENSORS, explain_unreadable
-from ..files import json_object, listed, shard_paths
+from ..files import listed, shard_paths
+from ..json_files import json_object
 
 # Tokenizer file -> tensor that holds its bytes in a packed file. The loader, too, tries
 # SentencePiece first.

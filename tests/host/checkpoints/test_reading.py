@@ -37,10 +37,12 @@ def test_shapes_come_without_data(read_headers, saved):
     assert all(tensor.is_meta for tensor in found.values())
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float8_e5m2])
-def test_numbers_are_float32_and_bytes_are_bytes(read_headers, saved, dtype):
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float8_e5m2, torch.int64]
+)
+def test_dtypes_are_those_of_the_file(read_headers, saved, dtype):
     found, _ = read_headers(saved("a.safetensors", {"weight": WEIGHT.to(dtype), "x": VOCABULARY}))
-    assert (found["weight"].dtype, found["x"].dtype) == (torch.float32, torch.uint8)
+    assert (found["weight"].dtype, found["x"].dtype) == (dtype, torch.uint8)
 
 
 @pytest.mark.parametrize("name", ["spiece_model", "text_encoder.spiece_model"])
@@ -65,7 +67,14 @@ def test_headers_do_not_tell_how_parts_of_a_tensor_are_joined(read_headers, save
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".bin", ".ckpt"])
-def test_torch_files_have_no_header(read_headers, saved, tmp_path, suffix):
+def test_torch_files_are_described_too(read_headers, saved, tmp_path, suffix):
     torch.save({"y": WEIGHT}, tmp_path / f"b{suffix}")
-    assert read_headers(tmp_path / f"b{suffix}") is None
-    assert read_headers(saved("a.safetensors", {"x": WEIGHT}), tmp_path / f"b{suffix}") is None
+    found, metadata = read_headers(saved("a.safetensors", {"x": WEIGHT}), tmp_path / f"b{suffix}")
+    assert found.keys() == {"x", "y"} and metadata == {}
+    assert found["y"].is_meta and found["y"].dtype == WEIGHT.dtype
+    assert found["y"].shape == WEIGHT.shape
+
+
+def test_data_in_a_torch_file_cannot_be_had_from_its_description(read_headers, tmp_path):
+    torch.save({"spiece_model": VOCABULARY}, tmp_path / "b.pth")
+    assert read_headers(tmp_path / "b.pth", with_data=["spiece_model"]) is None

@@ -92,9 +92,10 @@ def test_architecture_is_read_back_from_any_model(head_dim, kv_heads, group, **f
 
 
 def test_architecture_is_read_from_weights_packed_in_four_bits(weights):
-    for key, tensor in weights.items():
+    for key, tensor in list(weights.items()):
         if tensor.ndim == 2:
             weights[key] = torch.zeros(len(tensor), tensor.shape[1] // 2, dtype=torch.uint8)
+            weights[key.replace(".weight", ".weight_scale")] = torch.ones(1)
     assert architecture.checked_config(weights) == TINY
 
 

@@ -100,6 +100,33 @@ def test_header_that_does_not_agree_with_itself_is_explained(tmp_path, dtype, sh
     assert explain_unreadable(path).startswith("odd.safetensors has a damaged header: ")
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"a":' * 100_000,
+        b'{"a": 3}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": ["0", "4"]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4.0]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}',
+        b'{"a": {"data_offsets": [0, 4]}, "b": {"data_offsets": ["x", "y"]}}',
+        b'{"__metadata__": {"x": 3}, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+        b'{"\xff": 1}',
+    ],
+    ids=range(8),
+)
+def test_header_of_wrong_types_is_explained(tmp_path, header):
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert explain_unreadable(path).startswith("odd.safetensors has a damaged header")
+
+
+def test_what_is_no_file_is_said(tmp_path):
+    (tmp_path / "a.pth").mkdir()
+    (tmp_path / "b.pth").symlink_to("b.pth")
+    for name in ("a.pth", "b.pth", "n" * 300 + ".pth"):
+        assert explain_unreadable(tmp_path / name).startswith(f"{name} does not exist")
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_every_cut_is_noticed_before_reading(tmp_path, suffix):
     path = tmp_path / f"model{suffix}"

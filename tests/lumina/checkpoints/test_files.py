@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from lumina_next.lumina.checkpoints import files
+from lumina_next.lumina.checkpoints import files, limits
 from lumina_next.lumina.checkpoints.broken_files import explain_unreadable
 from lumina_next.tests.support.next_dits import WEIGHTS
 
@@ -127,6 +127,30 @@ def test_damaged_index_is_named(tmp_path, text):
         files.shard_paths(index)
 
 
+@pytest.mark.parametrize(
+    "number", ["00001-of-999999999", "00001-of-00000", "00000-of-00001", "00003-of-00002"]
+)
+def test_number_that_no_shard_has_is_refused_at_once(tmp_path, number):
+    touch(tmp_path, f"model-{number}.safetensors")
+    with pytest.raises(ValueError, match=rf"^model-{number}.safetensors in .* calls itself number"):
+        files.shard_paths(tmp_path / f"model-{number}.safetensors")
+
+
+def test_index_of_more_files_than_any_model_has_is_refused(tmp_path):
+    index = tmp_path / "model.safetensors.index.json"
+    weight_map = {f"w{i}": f"{i}.safetensors" for i in range(limits.SHARDS + 1)}
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ValueError, match=r"index\.json in .* names 1,001 files"):
+        files.shard_paths(index)
+
+
+def test_name_longer_than_any_file_has_is_a_missing_file(tmp_path):
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"w": "n" * 300 + ".safetensors"}}))
+    with pytest.raises(FileNotFoundError, match="lacks nnn"):
+        files.shard_paths(index)
+
+
 # --- reading
 
 
@@ -149,6 +173,8 @@ def test_every_format_is_read_exactly(tmp_path, form):
         ({"w": torch.ones(1), "epoch": 3}, '"epoch" is a int'),
         ([torch.ones(1)], "holds a list"),
         ({}, "holds nothing"),
+        ({3: torch.ones(1)}, '"3" is a Tensor'),
+        ({"\x1b[2J": 1}, r'"\\x1b\[2J" is a int'),
     ],
 )
 def test_what_is_not_weights_is_named(tmp_path, content, said):

@@ -142,3 +142,16 @@ def test_scales_follow_their_weight_and_are_no_unknown_keys(weights):
         "scaled_fp8",
     }
     assert architecture.checked_config(native) == TINY
+
+
+@pytest.mark.parametrize("number", ["256", "3000000", "9" * 5000])
+def test_layer_that_no_model_has_is_refused_at_once(number):
+    with pytest.raises(ValueError, match=r'^m\.pth is damaged: it has "layers\.\d+.* 256 layers'):
+        key_names.layer_count([f"layers.{number}.w"], "layers.{}.", "m.pth")
+
+
+def test_layers_are_counted():
+    keys = ["layers.0.w", "layers.011.w", "layers.7.w", "x.layers.300.w"]
+    assert key_names.layer_count(keys, "layers.{}.") == 12
+    assert key_names.layer_count(["layers.255.w"], "layers.{}.") == 256
+    assert key_names.layer_count([], "layers.{}.") == 1
