@@ -96,8 +96,9 @@ def truncate(schedule: Schedule, steps: int, denoise: float, **values: float) ->
     """The last `steps` steps of a run long enough for them to be its share `denoise`.
 
     Sigmas (steps + 1,) that start below 1 where denoise does, and end at 0; none at all for
-    denoise 0, or a share of more than LONGEST_RUN steps. Counted as ComfyUI's BasicScheduler counts. Raises ValueError as the schedule does,
-    and for a number out of the limits of STEPS or DENOISE.
+    denoise 0, or a share of more than LONGEST_RUN steps. Counted as ComfyUI's BasicScheduler
+    counts. Raises ValueError as the schedule does, and for a number out of the limits of STEPS or
+    DENOISE.
     """
     STEPS.check("steps", steps)
     DENOISE.check("denoise", denoise)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     MODEL_FOR_TEXT_ENCODING_MAPPING,
@@ -21,9 +22,12 @@ from ....lumina.checkpoints.config_json import ConfigJson
 
 _TEXT_MODELS = (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     MODEL_FOR_TEXT_ENCODING_MAPPING,
+    # Where transformers before version 5 has no class for the text model alone.
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
 )
 # They fetch kernels from the hub when they are built on a computer with an NVIDIA card.
 _FETCH_KERNELS = {"mra", "rwkv", "yoso"}
