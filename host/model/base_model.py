@@ -19,7 +19,13 @@ from ...lumina.config import NextDiTConfig
 from ...lumina.model.caption import padding_mask
 from ...lumina.options.step import Step
 from ..options.settings import IMAGE_MODEL, forward_options
-from .conditioning import PaddedSequence, caption_mask, check_caption, check_latent
+from .conditioning import (
+    PaddedSequence,
+    caption_mask,
+    check_caption,
+    check_latent,
+    without_text,
+)
 from .finite import check_drawn, check_given
 from .network import HostNextDiT
 from .transformer_options import HostForwardOptions, positions
@@ -65,6 +71,9 @@ class LuminaNext(comfy.model_base.BaseModel):
         """The inputs that one prompt adds to a forward pass, as conds that the host batches."""
         config, noise = self.diffusion_model.config, kwargs["noise"]
         caption = kwargs.get("cross_attn")
+        if caption is None and kwargs.get("prompt_type") == "negative":
+            # "Dual Model CFG Guider" asks for it where no negative prompt is connected.
+            caption = without_text(config.caption_dim)
         check_latent(noise, config.in_channels)
         check_caption(caption, config.caption_dim, kwargs)
         check_given(caption, "CONDITIONING", MAKERS_OF_CONDITIONING)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...lumina.prompts.templates import CHOICES, Prompt, chosen_template, prepared, split
 from ..choices import Choice, chosen
+from ..links import CLIP, check_link
 from ..model.conditioning import PaddedSequence, caption_mask
 from ..notices import say, warn
 from .tokenizer import HostTokenizer
@@ -73,6 +74,7 @@ def _check_clip(clip: comfy.sd.CLIP | None) -> None:
             'The input "clip" is empty: the node it comes from found no text encoder in its file. '
             'A Lumina-Next model holds none; use "Load Lumina-Next Text Encoder".'
         )
+    check_link(clip, "clip", CLIP)
 
 
 def _check_counts(positives: int, negatives: int) -> None:
