@@ -11,6 +11,7 @@ import html
 import re
 import unicodedata
 from html.entities import html5
+from typing import Literal
 from urllib.parse import unquote
 
 OFF, LATIN, ALL = CLEANING = ("off", "Latin text", "all")
@@ -134,7 +135,7 @@ def _plain_characters(text: str) -> str:
 MOST_MARKS = 30  # on one letter, by Unicode's Stream-Safe Text Format; no language has as many
 
 
-def _normalized(form: str, text: str) -> str:
+def _normalized(form: Literal["NFC", "NFKC"], text: str) -> str:
     """`text` in a normal form, in parts: time grows with the square of the marks on one letter."""
     if text.isascii():
         return text

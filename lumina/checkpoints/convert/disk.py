@@ -10,19 +10,19 @@ import glob
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # on Windows, which deletes no file that a program has open
-    fcntl = None
 
 _PART = ".{}.part"  # after the name of a file that is not whole
 _PART_NUMBER = 8  # digits
+_DESCRIPTORS = Path("/proc/self/fd")  # by which a file without a name is given one
 LONGEST_NAME = 255 - len(_PART.format("x" * _PART_NUMBER))  # bytes
 _FULL = "The disk of {folder} became full, and {name} was not written. Make room."
 _REASONS = {
@@ -128,9 +128,11 @@ def atomic_write(file: Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
 
 def _open_nameless(folder: Path) -> BinaryIO | None:
     """A new file that is gone when its process ends, however it ends. None where there is none."""
+    if sys.platform != "linux" or not _DESCRIPTORS.is_dir():
+        return None
     try:
         return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o666), "wb")
-    except (AttributeError, OSError):  # not Linux, or not on this disk
+    except OSError:  # not on this disk
         return None
 
 
@@ -138,14 +140,14 @@ def _give_name(opened: BinaryIO, file: Path) -> None:
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         # Given a folder, os.link follows the link in /proc to the file itself.
-        os.link(f"/proc/self/fd/{opened.fileno()}", file.name, dst_dir_fd=folder)
+        os.link(_DESCRIPTORS / str(opened.fileno()), file.name, dst_dir_fd=folder)
     finally:
         os.close(folder)
 
 
 def _lock(opened: BinaryIO) -> bool:
     """Mark a file as being written. Returns whether no other process has marked it."""
-    if fcntl is None:
+    if sys.platform == "win32":  # which deletes no file that a program has open
         return True
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
