@@ -6,10 +6,6 @@ Graphs that programs write have such literals, and nodes whose outputs are of an
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import comfy.sd
-from comfy.model_patcher import ModelPatcher
-from torch import Tensor
-
 
 @dataclass(frozen=True)
 class LinkType:
@@ -20,6 +16,15 @@ class LinkType:
     is_one: Callable[[object], bool]
 
 
+def _has(*names: str) -> Callable[[object], bool]:
+    """By what is used of it: other packs have classes of their own."""
+    return lambda value: all(hasattr(value, name) for name in names)
+
+
+def _is_latent(value: object) -> bool:
+    return isinstance(value, Mapping) and hasattr(value.get("samples"), "shape")
+
+
 def _is_conditioning(value: object) -> bool:
     """A list of [features, settings]; features None where there is no text."""
     return isinstance(value, list) and all(
@@ -28,15 +33,9 @@ def _is_conditioning(value: object) -> bool:
     )
 
 
-MODEL = LinkType("MODEL", "Load Lumina-Next Model", lambda value: isinstance(value, ModelPatcher))
-CLIP = LinkType(
-    "CLIP", "Load Lumina-Next Text Encoder", lambda value: isinstance(value, comfy.sd.CLIP)
-)
-LATENT = LinkType(
-    "LATENT",
-    "Empty Latent Image",
-    lambda value: isinstance(value, Mapping) and isinstance(value.get("samples"), Tensor),
-)
+MODEL = LinkType("MODEL", "Load Lumina-Next Model", _has("model_options", "get_model_object"))
+CLIP = LinkType("CLIP", "Load Lumina-Next Text Encoder", _has("tokenize", "encode_from_tokens"))
+LATENT = LinkType("LATENT", "Empty Latent Image", _is_latent)
 CONDITIONING = LinkType("CONDITIONING", "Lumina-Next Text Encode", _is_conditioning)
 
 
