@@ -55,12 +55,12 @@ def text_part(config_json: ConfigJson, source: str) -> tuple[ConfigClass, dict[s
 
 def _inside(whole: ConfigClass, config_json: ConfigJson) -> tuple[ConfigClass | None, ConfigJson]:
     """The text model inside a larger one, or the model itself if it has none inside."""
-    if _TEXT not in whole.sub_configs:
+    parts = _parts(whole)
+    if _TEXT not in parts:
         return whole, config_json
-    config_class, settings = whole.sub_configs[_TEXT], config_json.get(_TEXT)
+    config_class, settings = parts[_TEXT], config_json.get(_TEXT)
     if not isinstance(settings, Mapping):  # older files have the text model's settings at the top
-        others = whole.sub_configs
-        settings = {key: value for key, value in config_json.items() if key not in others}
+        settings = {key: value for key, value in config_json.items() if key not in parts}
         return (None if config_class is AutoConfig else config_class), settings
     if config_class is not AutoConfig:
         return config_class, settings
@@ -76,13 +76,19 @@ def _reads_text(model_type: str, config_class: ConfigClass) -> bool:
     return (
         larger != model_type
         and larger in CONFIG_MAPPING
-        and CONFIG_MAPPING[larger].sub_configs.get(_TEXT) is config_class
+        and _parts(CONFIG_MAPPING[larger]).get(_TEXT) is config_class
     )
 
 
 def _is_complete(config_class: ConfigClass) -> bool:
     """Whether a class says itself what each of its parts is, and fetches nothing."""
-    parts = config_class.sub_configs.values()
     return config_class.model_type not in _FETCH_KERNELS and all(
-        part is not AutoConfig and _is_complete(part) for part in parts
+        part is not AutoConfig and _is_complete(part) for part in _parts(config_class).values()
     )
+
+
+def _parts(config_class: ConfigClass) -> Mapping[str, ConfigClass]:
+    """The classes of the configs inside of one, by name; AutoConfig where config.json names it."""
+    parts = config_class.sub_configs
+    # Before version 5 some classes find them out from a config that is made already.
+    return parts if isinstance(parts, Mapping) else {"backbone_config": AutoConfig}
