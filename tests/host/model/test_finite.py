@@ -35,9 +35,9 @@ def model(folder):
 @pytest.mark.parametrize("number", [NAN, INFINITY])
 def test_damaged_weight_is_named(folder, weights, draw, number):
     key = "layers.1.attention.wq.weight"
-    weights[key] = weights[key].clone()
-    weights[key][0, 0] = number
-    save_file(weights, folder / "damaged.safetensors")
+    damaged = weights[key].clone()
+    damaged[0, 0] = number
+    save_file(weights | {key: damaged}, folder / "damaged.safetensors")
     with pytest.raises(ValueError, match=rf'not finite.*weight "{key}": its file is damaged'):
         draw(load("damaged.safetensors"))
 
