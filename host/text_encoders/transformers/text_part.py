@@ -64,7 +64,7 @@ def _inside(whole: ConfigClass, config_json: ConfigJson) -> tuple[ConfigClass | 
         return (None if config_class is AutoConfig else config_class), settings
     if config_class is not AutoConfig:
         return config_class, settings
-    model_type = settings.get("model_type")
+    model_type = str(settings.get("model_type"))
     named = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None
     return (named if named and _reads_text(model_type, named) else None), settings
 

@@ -34,10 +34,11 @@ def test_model_made_of_others_or_for_pictures_is_refused(model_type):
         text_part({"model_type": model_type}, "a/config.json")
 
 
-def test_named_part_must_read_text_itself():
+@pytest.mark.parametrize("named", ["detr", "of_tomorrow", None, ["qwen2"]])
+def test_named_part_must_read_text_itself(named):
     from lumina_next.host.text_encoders.transformers.text_part import text_part
 
-    inside = {"model_type": "detr", "backbone": "owner/repository"}
+    inside = {"model_type": named, "backbone": "owner/repository"}
     with pytest.raises(ValueError, match='"llava" model, which does not read text without parts'):
         text_part({"model_type": "llava", "text_config": inside}, "a/config.json")
 
