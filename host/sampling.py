@@ -20,6 +20,7 @@ from ..lumina.solvers import SOLVERS
 from ..lumina.solvers.plans import PRESETS, Plan
 from . import versions
 from .choices import Choice, chosen
+from .links import CONDITIONING, LATENT, MODEL, check_link
 
 Conditioning = list[list[object]]
 Latent = dict[str, object]
@@ -73,8 +74,13 @@ def sample(
 ) -> tuple[Latent, Latent]:
     """LATENT after the run, and the picture that the model last expected, as SamplerCustom does it.
 
-    Raises ValueError for a model that has no straight path from noise to picture.
+    Raises ValueError for a model that has no straight path from noise to picture, and for anything
+    else in place of a link.
     """
+    check_link(model, "model", MODEL)
+    check_link(positive, "positive", CONDITIONING)
+    check_link(negative, "negative", CONDITIONING)
+    check_link(latent, "latent_image", LATENT)
     check_flow(model)
     empty_latent_sizes = {key: latent.get(key) for key in EMPTY_LATENT_SIZES}
     image = versions.fitted_latent(model, latent["samples"], empty_latent_sizes)

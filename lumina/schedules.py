@@ -31,6 +31,10 @@ DENOISE = Parameter(
 )
 
 
+LONGEST_COMPUTED = 2**20  # steps; of a longer run only the tail is computed
+LONGEST_RUN = 2**31  # steps; a share of a longer one changes no picture
+
+
 @dataclass(frozen=True)
 class Schedule:
     """A family of sigmas and what a user should know of it.
@@ -55,6 +59,16 @@ class Schedule:
             raise ValueError(f"steps must be a whole number from {STEPS.low} up, got {steps}.")
         done = torch.linspace(0, 1, int(steps) + 1, dtype=torch.float64)
         return _strictly_falling(self.remaining(done, **self._complete(values)))
+
+    def tail(self, total: int, steps: int, **values: float) -> Tensor:
+        """The last steps + 1 sigmas of a run of `total` steps, without computing the others.
+
+        Equal to those of the whole run. Raises ValueError for an unknown or illegal parameter.
+        """
+        done = 1 - torch.arange(steps, -1, -1, dtype=torch.float64) / total
+        # With the start of the run before it: formulas divide by what they give there.
+        done = torch.cat([done.new_zeros(1), done])
+        return _strictly_falling(self.remaining(done, **self._complete(values)))[1:]
 
     def _complete(self, values: Mapping[str, float]) -> dict[str, float]:
         for name, value in values.items():
@@ -82,14 +96,18 @@ def truncate(schedule: Schedule, steps: int, denoise: float, **values: float) ->
     """The last `steps` steps of a run long enough for them to be its share `denoise`.
 
     Sigmas (steps + 1,) that start below 1 where denoise does, and end at 0; none at all for
-    denoise 0. Counted as ComfyUI's BasicScheduler counts. Raises ValueError as the schedule does,
-    and for a number out of the limits of STEPS or DENOISE.
+    denoise 0, or a share of more than LONGEST_RUN steps. Counted as ComfyUI's BasicScheduler
+    counts. Raises ValueError as the schedule does, and for a number out of the limits of STEPS or
+    DENOISE.
     """
     STEPS.check("steps", steps)
     DENOISE.check("denoise", denoise)
-    if denoise == 0:
+    if denoise < steps / LONGEST_RUN:
         return torch.zeros(0)
-    return schedule(int(steps / denoise), **values)[-(steps + 1) :]
+    total = int(steps / denoise)
+    if total > LONGEST_COMPUTED:
+        return schedule.tail(total, steps, **values)
+    return schedule(total, **values)[-(steps + 1) :]
 
 
 def _uniform(done: Tensor) -> Tensor:

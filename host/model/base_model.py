@@ -19,7 +19,14 @@ from ...lumina.model.caption import padding_mask
 from ...lumina.options.step import Step
 from ..checkpoints.mapped import MappedFiles
 from ..options.settings import IMAGE_MODEL, forward_options
-from .conditioning import PaddedSequence, caption_mask, check_caption, check_latent
+from .conditioning import (
+    PaddedSequence,
+    caption_mask,
+    check_caption,
+    check_latent,
+    without_text,
+)
+from .finite import check_drawn, check_given
 from .network import HostNextDiT
 from .ops import Options, attention_shares_heads
 from .transformer_options import HostForwardOptions, positions
@@ -27,6 +34,15 @@ from .transformer_options import HostForwardOptions, positions
 # Over the activations themselves: for captions, RoPE tables and what a card's kernels need.
 MEMORY_MARGIN = 1.25
 HOST_MEMORY_UNIT = 0.01 * 2**20  # bytes for each byte of a latent's channel, at a factor of 1
+
+MAKERS_OF_LATENTS = (
+    'A VAE that computes in float16 may give them: start ComfyUI with "--fp32-vae", or encode '
+    "another picture."
+)
+MAKERS_OF_CONDITIONING = (
+    "A text encoder with damaged weights gives them, and so may a prompt weight: download the text "
+    "encoder again, and lower the weights in the prompt."
+)
 
 
 class LuminaNext(comfy.model_base.BaseModel):
@@ -51,12 +67,26 @@ class LuminaNext(comfy.model_base.BaseModel):
         """Sigma from a timestep: nodes that set the shift scale timesteps by 1 or by 1000."""
         return timestep / getattr(self.model_sampling, "multiplier", 1.0)
 
+    def process_latent_in(self, latent: Tensor) -> Tensor:
+        """The latent of a VAE as the network takes it, at the start of a run."""
+        check_given(latent, "LATENT", MAKERS_OF_LATENTS)
+        return super().process_latent_in(latent)
+
+    def process_latent_out(self, latent: Tensor) -> Tensor:
+        """The network's latent as the VAE takes it, at the end of a run."""
+        check_drawn(latent, self.diffusion_model)
+        return super().process_latent_out(latent)
+
     def extra_conds(self, **kwargs: object) -> dict[str, comfy.conds.CONDRegular]:
         """The inputs that one prompt adds to a forward pass, as conds that the host batches."""
         config, noise = self.diffusion_model.config, kwargs["noise"]
         caption = kwargs.get("cross_attn")
+        if caption is None and kwargs.get("prompt_type") == "negative":
+            # "Dual Model CFG Guider" asks for it where no negative prompt is connected.
+            caption = without_text(config.caption_dim)
         check_latent(noise, config.in_channels)
         check_caption(caption, config.caption_dim, kwargs)
+        check_given(caption, "CONDITIONING", MAKERS_OF_CONDITIONING)
         # The mask stays on the CPU: `_apply_model` reads its values at every step.
         mask = caption_mask(caption, kwargs.get("attention_mask"))
         return {

@@ -7,6 +7,7 @@ as in training. Prompts of another text encoder and latents of another VAE are e
 from collections.abc import Mapping
 
 import comfy.conds
+import comfy.model_management
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,6 +46,11 @@ def caption_mask(caption: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return torch.ones(caption.shape[:2], dtype=torch.long)
     return _with_length(mask.reshape(mask.shape[0], -1).long().cpu(), caption.shape[1], 1)
+
+
+def without_text(dim: int) -> Tensor:
+    """A caption (1, 1, dim) that says nothing: attention to its zeros adds nothing to a picture."""
+    return torch.zeros(1, 1, dim, device=comfy.model_management.intermediate_device())
 
 
 def check_latent(latent: Tensor, channels: int) -> None:

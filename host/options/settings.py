@@ -16,6 +16,7 @@ from ...lumina.options.forward import ForwardOptions
 from ...lumina.options.resolution import Resolution
 from ...lumina.options.run import RunSettings
 from ...lumina.options.step import Step
+from ..links import MODEL, check_link
 
 KEY = "lumina_next"
 IMAGE_MODEL = "lumina_next"
@@ -31,7 +32,8 @@ def trained_tokens(model: ModelPatcher, size_px: int = 0) -> int:
 
 
 def check_model(model: ModelPatcher) -> None:
-    """Raise ValueError for a MODEL that is not a Lumina-Next model."""
+    """Raise ValueError for a MODEL that is not a Lumina-Next model, and for no MODEL at all."""
+    check_link(model, "model", MODEL)
     if model.model.model_config.unet_config.get("image_model") != IMAGE_MODEL:
         raise ValueError(
             f"The MODEL is not a Lumina-Next model but {type(model.model).__name__}, which this "

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...lumina.prompts.templates import CHOICES, Prompt, chosen_template, prepared, split
 from ..choices import Choice, chosen
+from ..links import CLIP, check_link
 from ..model.conditioning import PaddedSequence, caption_mask
 from ..notices import say, warn
 from .tokenizer import HostTokenizer
@@ -26,13 +27,14 @@ class EncodedPrompt:
     """A prompt and its CONDITIONING.
 
     label: what the node calls it, as in "positive" or "positive 2". warnings: its tokenizer's, such
-    as that it was cut.
+    as that it was cut. tokens: before the cut; 0 by another model's tokenizer, which does not say.
     """
 
     label: str
     prompt: Prompt
     conditioning: Conditioning
     warnings: Sequence[str]
+    tokens: int
 
     @property
     def remarks(self) -> list[str]:
@@ -72,6 +74,7 @@ def _check_clip(clip: comfy.sd.CLIP | None) -> None:
             'The input "clip" is empty: the node it comes from found no text encoder in its file. '
             'A Lumina-Next model holds none; use "Load Lumina-Next Text Encoder".'
         )
+    check_link(clip, "clip", CLIP)
 
 
 def _check_counts(positives: int, negatives: int) -> None:
@@ -92,9 +95,11 @@ def _encode_all(clip: comfy.sd.CLIP, side: str, prompts: Sequence[Prompt]) -> li
 def _encode_one(clip: comfy.sd.CLIP, label: str, prompt: Prompt) -> EncodedPrompt:
     # Our tokenizer's warnings go into the report, which would hide them on the node.
     warnings: list[str] = []
+    lengths = [0]
     is_ours = isinstance(clip.tokenizer, HostTokenizer)
-    tokens = clip.tokenize(prompt.text, **({"on_warning": warnings.append} if is_ours else {}))
-    return EncodedPrompt(label, prompt, clip.encode_from_tokens_scheduled(tokens), warnings)
+    reports = {"on_warning": warnings.append, "on_length": lengths.append} if is_ours else {}
+    conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(prompt.text, **reports))
+    return EncodedPrompt(label, prompt, conditioning, warnings, lengths[-1])
 
 
 def batch(conditionings: Sequence[Conditioning]) -> Conditioning:
@@ -128,7 +133,7 @@ def _report(
     lines = []
     # Other models' tokenizers pad their tokens, or split them: nothing to count.
     if isinstance(tokenizer, HostTokenizer):
-        positive, negative = (_span(tokenizer, side) for side in (positives, negatives))
+        positive, negative = (_span(side) for side in (positives, negatives))
         limit = tokenizer.limit
         lines.append(f"positive: {positive} of {limit} tokens; negative: {negative}")
     if len(positives) > 1:
@@ -144,14 +149,7 @@ def _report(
         say(text)
 
 
-def _span(tokenizer: HostTokenizer, prompts: Sequence[EncodedPrompt]) -> str:
-    lengths = [_length(tokenizer, prompt) for prompt in prompts]
+def _span(prompts: Sequence[EncodedPrompt]) -> str:
+    lengths = [prompt.tokens for prompt in prompts]
     low, high = min(lengths), max(lengths)
     return f"{low}" if low == high else f"{low} to {high}"
-
-
-def _length(tokenizer: HostTokenizer, prompt: EncodedPrompt) -> int:
-    """Tokens before the cut."""
-    (features, _), *_ = prompt.conditioning
-    length = features.shape[1]
-    return length if length < tokenizer.limit else tokenizer.count(prompt.prompt.text)

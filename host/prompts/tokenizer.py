@@ -18,6 +18,7 @@ from ...lumina.prompts.templates import beginning
 from .. import versions
 from ..notices import warn
 from .continuation import PromptsToContinue
+from .left_out import LeftOut
 from .named_tokens import NamedTokens
 from .vocabulary import Tokenizer
 
@@ -27,6 +28,7 @@ _WITHIN_WORD = re.compile("[a-zA-Z]{2}")
 Token = tuple[int | Tensor, float, int]  # id, or an embedding's vector; weight; group
 LocatedToken = tuple[Token, "WeightedText", int]  # with its text, and its offset there
 OnWarning = Callable[[str], None]
+OnLength = Callable[[int], object]
 
 
 class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
@@ -68,12 +70,6 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         """How many tokens are read, begin and end included."""
         return self.prompt_format.limit
 
-    def count(self, text: str) -> int:
-        """How many tokens a prompt has before it is cut, begin and end included."""
-        begin, end = self._begin_and_end()
-        tokens = self._tokens(self._segments(text, is_weighted=True, on_warning=lambda text: None))
-        return len([*begin, *tokens, *end])
-
     def to_continue(self, text: str) -> list[int]:
         """Tokens of a text that is to be continued: no prompt syntax, no end token, no limit."""
         begin = [] if self.start_token is None else [self.start_token]
@@ -88,16 +84,21 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         disable_weights: bool = False,
         min_length: int | None = None,
         on_warning: OnWarning = warn,
+        on_length: OnLength = lambda length: None,
         **kwargs: object,
     ) -> list[list[tuple]]:
         """One batch of (token, weight[, group]), at most `limit` tokens.
 
-        on_warning: called with a sentence on what was cut off, left out or is not known. Other
-        keyword arguments are for models that read pictures or templates, and are ignored.
+        on_warning: called with a sentence on what was cut off, left out or is not known. on_length:
+        called with the number of tokens before the cut, begin and end included. Other keyword
+        arguments are for models that read pictures or templates, and are ignored.
         """
-        segments = list(self._segments(text, not disable_weights, on_warning))
+        left_out = LeftOut(self.embedding_size)
+        segments = list(self._segments(text, not disable_weights, left_out))
+        for sentence in left_out.sentences():
+            on_warning(sentence)
         self._warn_of_unknown_words(segments, on_warning)
-        batch = self._cut_to_limit(self._tokens(iter(segments)), on_warning)
+        batch = self._cut_to_limit(self._tokens(iter(segments)), on_warning, on_length)
         options, name = tokenizer_options or {}, self.prompt_format.name
         self.pad_tokens(batch, options.get(f"{name}_min_padding", 0))
         if min_length is None:
@@ -115,16 +116,23 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         if unknown:
             on_warning(unknown)
 
-    def _cut_to_limit(self, tokens: Iterator[LocatedToken], on_warning: OnWarning) -> list[Token]:
+    def _cut_to_limit(
+        self,
+        tokens: Iterator[LocatedToken],
+        on_warning: OnWarning,
+        on_length: OnLength,
+    ) -> list[Token]:
         """The begin token, as many tokens as fit, the end token."""
         (begin, end), located = self._begin_and_end(), list(tokens)
+        length = len(begin) + len(located) + len(end)
+        on_length(length)
         room = self.limit - len(begin) - len(end)
         if len(located) > room:
             _, text, offset = located[room]
             cut_off = beginning(text.after(offset)) or "embedding:"
             on_warning(
-                f"The prompt has {len(begin) + len(located) + len(end)} tokens, the text encoder "
-                f'reads {self.limit}: those from "{cut_off}" on were cut off.'
+                f"The prompt has {length} tokens, the text encoder reads {self.limit}: those from "
+                f'"{cut_off}" on were cut off.'
             )
         return [*begin, *(token for token, _, _ in located[:room]), *end]
 
@@ -153,7 +161,7 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
                 yield (token, *text.weight(start, stop)), text, start
 
     def _segments(
-        self, text: str, is_weighted: bool, on_warning: OnWarning
+        self, text: str, is_weighted: bool, left_out: LeftOut
     ) -> Iterator[tuple[str | Tensor, float]]:
         """Texts without prompt syntax, and embeddings (count, width), each with its weight."""
         text = text.encode("utf-8", "replace").decode()  # no tokenizer takes half an emoji
@@ -162,12 +170,12 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
             plain, *after_keyword = _EMBEDDING.split(unescape_important(segment))
             yield plain, weight
             for named in after_keyword:
-                vectors, rest = self._embedding(named, on_warning)
+                vectors, rest = self._embedding(named, left_out)
                 if vectors is not None:
                     yield vectors, weight
                 yield rest, weight
 
-    def _embedding(self, text: str, on_warning: OnWarning) -> tuple[Tensor | None, str]:
+    def _embedding(self, text: str, left_out: LeftOut) -> tuple[Tensor | None, str]:
         """The embedding (count, width) whose name starts `text`, if any, and the rest of `text`."""
         if not text.strip():
             return None, text
@@ -175,12 +183,9 @@ class PromptTokenizer(comfy.sd1_clip.SDTokenizer):
         found = self._try_get_embedding(text)
         vectors, name, rest = versions.embedding_at_start(found, text)
         if vectors is None:
-            on_warning(f'There is no embedding "{name}" in models/embeddings; it was left out.')
+            left_out.missing[name] = None
         elif vectors.shape[-1] != self.embedding_size:
-            on_warning(
-                f'The embedding "{name}" has {vectors.shape[-1]} features, this text encoder '
-                f"{self.embedding_size}: it was made for another one, and was left out."
-            )
+            left_out.foreign[name] = vectors.shape[-1]
             vectors = None
         return vectors if vectors is None else vectors.reshape(-1, self.embedding_size), rest
 
@@ -247,7 +252,3 @@ class HostTokenizer(PromptsToContinue, comfy.sd1_clip.SD1Tokenizer):
     def limit(self) -> int:
         """How many tokens of a prompt are read, begin and end included."""
         return self.inner.limit
-
-    def count(self, text: str) -> int:
-        """How many tokens a prompt has before it is cut, begin and end included."""
-        return self.inner.count(text)

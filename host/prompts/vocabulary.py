@@ -6,7 +6,9 @@ own library gives, and each token's position in the text.
 """
 
 import json
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +23,7 @@ from ...lumina.checkpoints.convert.folders import TOKENIZERS
 from ...lumina.prompts.formats import PROMPT_FORMATS, PromptFormat
 
 Span = tuple[int, int, int]  # token, and start and end of its characters in the text
+_ANY_TEXT = "A cat, 2 Ä猫🐈"  # a damaged vocabulary may open and fail only at its first text
 
 
 class Tokenizer(Protocol):
@@ -45,13 +48,35 @@ class Tokenizer(Protocol):
     def state_dict(self) -> dict[str, Tensor]: ...
 
 
+@contextmanager
+def _reading(source: str) -> Iterator[None]:
+    """Turn whatever a tokenizer's library raises into a ValueError that names `source`.
+
+    Both raise errors of all kinds, and a panic of tokenizers, which is written in Rust, is no
+    Exception at all: it would end the host's thread that runs jobs.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        reason = textwrap.shorten(str(error), 200) or type(error).__name__
+        raise ValueError(
+            f"{source} cannot be read as a tokenizer: {reason}. Download it again."
+        ) from error
+
+
 class SentencePieceTokenizer(SPieceTokenizer):
-    """Tokens of a serialized SentencePiece model."""
+    """Tokens of a serialized SentencePiece model. source: its name in errors.
+
+    Raises ValueError for a model that cannot be read.
+    """
 
     with_special_tokens = None
 
-    def __init__(self, model: bytes) -> None:
-        super().__init__(model, add_bos=False, add_eos=False)
+    def __init__(self, model: bytes, source: str = "tokenizer.model") -> None:
+        with _reading(source):
+            super().__init__(model, add_bos=False, add_eos=False)
         tokens = self.tokenizer.bos_id(), self.tokenizer.eos_id()
         self.begin, self.end = (token if token >= 0 else None for token in tokens)
         self.size = self.text_size = self.tokenizer.get_piece_size()
@@ -70,11 +95,17 @@ class SentencePieceTokenizer(SPieceTokenizer):
 
 
 class JsonTokenizer:
-    """Tokens of a Hugging Face `tokenizer.json`."""
+    """Tokens of a Hugging Face `tokenizer.json`. source: its name in errors.
 
-    def __init__(self, model: bytes) -> None:
-        self.model = model
-        tokenizer_json = json.loads(model)
+    Raises ValueError for one that cannot be read, also where only some text shows it.
+    """
+
+    def __init__(self, model: bytes, source: str = "tokenizer.json") -> None:
+        self.model, self.source = model, source
+        with _reading(source):
+            self._read_ids(json.loads(model))
+
+    def _read_ids(self, tokenizer_json: Mapping[str, Mapping]) -> None:
         vocab = tokenizer_json["model"]["vocab"]
         ids = vocab if isinstance(vocab, dict) else {piece[0]: i for i, piece in enumerate(vocab)}
         added = tokenizer_json.get("added_tokens", ())
@@ -88,19 +119,24 @@ class JsonTokenizer:
 
     @cached_property
     def processor(self) -> tokenizers.Tokenizer:
-        processor = tokenizers.Tokenizer.from_buffer(self.model)
-        processor.no_truncation()
-        processor.no_padding()
-        return processor
+        with _reading(self.source):
+            processor = tokenizers.Tokenizer.from_buffer(self.model)
+            processor.no_truncation()
+            processor.no_padding()
+            return processor
+
+    def _encode(self, text: str, add_special_tokens: bool = False) -> tokenizers.Encoding:
+        with _reading(self.source):
+            return self.processor.encode(text, add_special_tokens=add_special_tokens)
 
     def with_special_tokens(self, text: str) -> list[int]:
-        return self.processor.encode(text).ids
+        return self._encode(text, add_special_tokens=True).ids
 
     def __call__(self, text: str) -> dict[str, list[int]]:
-        return {"input_ids": self.processor.encode(text, add_special_tokens=False).ids}
+        return {"input_ids": self._encode(text).ids}
 
     def spans(self, text: str) -> Iterator[Span]:
-        encoding = self.processor.encode(text, add_special_tokens=False)
+        encoding = self._encode(text)
         for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             yield token, start, end
 
@@ -108,7 +144,8 @@ class JsonTokenizer:
         return self.processor.get_vocab()
 
     def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:
-        return self.processor.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
+        with _reading(self.source):
+            return self.processor.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"tokenizer_json": torch.frombuffer(bytearray(self.model), dtype=torch.uint8)}
@@ -127,39 +164,18 @@ def open_tokenizer(
 ) -> Tokenizer:
     """The tokenizer among the `weights` of `file`, or in a file beside it, ready to use.
 
-    Raises ValueError as `check_tokenizer` does.
+    Raises ValueError if there is none, if it cannot be read, or if it is another model's: one with
+    other begin and end tokens than `prompt_format`, or more tokens than `vocab_size`, the number of
+    embeddings. The text says which file to put where. Of `weights` only a tokenizer's tensor needs
+    its data.
     """
-    return _open(file, weights, vocab_size, prompt_format, must_run=True)
-
-
-def check_tokenizer(
-    file: Path, weights: Mapping[str, Tensor], vocab_size: int, prompt_format: PromptFormat
-) -> None:
-    """Raise ValueError if a model has no tokenizer, or another model's.
-
-    Another model's has other begin and end tokens than `prompt_format`, or more tokens than
-    `vocab_size`, the number of embeddings. The text says which file to put where. Of `weights`
-    only a tokenizer's tensor needs its data.
-    """
-    _open(file, weights, vocab_size, prompt_format, must_run=False)
-
-
-def _open(
-    file: Path,
-    weights: Mapping[str, Tensor],
-    vocab_size: int,
-    prompt_format: PromptFormat,
-    *,
-    must_run: bool,
-) -> Tokenizer:
     problems = []
     for form, model, source in _tokenizers(file, weights, vocab_size, prompt_format):
         try:
-            tokenizer = form(model)
-            if must_run:
-                tokenizer("")
-        except Exception as error:  # both libraries raise bare exceptions for what they cannot read
-            problems.append(f"{source} cannot be read as a tokenizer: {error}. Download it again.")
+            tokenizer = form(model, source)
+            tokenizer(_ANY_TEXT)
+        except ValueError as error:
+            problems.append(str(error))
             continue
         problem = _mismatch(tokenizer, vocab_size, prompt_format, file)
         if problem is None:
@@ -210,7 +226,8 @@ def _tokenizers(
     """Class, bytes, and name in errors of each tokenizer that may be the model's, best first."""
     for key, form in FORMS.items():
         if key in weights:
-            yield form, weights[key].numpy().tobytes(), f'"{key}" in {file.name}'
+            content = weights[key].flatten().view(torch.uint8).numpy().tobytes()
+            yield form, content, f'"{key}" in {file.name}'
     for candidate, form in _candidates(file):
         if candidate.is_file():
             yield form, candidate.read_bytes(), candidate.name

@@ -37,7 +37,7 @@ from ..checkpoints.reading import (
     reading_model,
 )
 from ..prompts.tokenizer import HostTokenizer
-from ..prompts.vocabulary import FORMS, check_tokenizer, open_tokenizer
+from ..prompts.vocabulary import FORMS, open_tokenizer
 from .clip import HostTextEncoder
 from .recognition import Encoder, recognize
 
@@ -128,7 +128,7 @@ def check_text_encoder(stored: Stored) -> None:
     config_json = _config_json(stored, weights, metadata)
     KnownWords.from_config(config_json, stored.name)
     encoder = recognize(weights, config_json, source=stored.name)
-    check_tokenizer(stored.files[0], weights, encoder.vocab_size, encoder.prompt_format)
+    open_tokenizer(stored.files[0], weights, encoder.vocab_size, encoder.prompt_format)
 
 
 def load_text_encoder_patcher(

@@ -20,7 +20,7 @@ from ..prompts.vocabulary import Tokenizer
 from .networks import HostDecoder, HostT5
 from .transformers import build
 from .transformers import config as transformers_config
-from .transformers.network import HostTransformers
+from .transformers.network import TEXT_MODEL, HostTransformers
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _other(weights: Mapping[str, Tensor], config_json: ConfigJson, *, source: st
     native = text.to_native(weights, source=source)
     return Encoder(
         network=HostTransformers,
-        sizes=config_json,
+        sizes={TEXT_MODEL: text},
         weights={f"model.{key}": tensor for key, tensor in native.items()},
         vocab_size=text.vocab_size,
         width=text.width,

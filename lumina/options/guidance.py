@@ -115,7 +115,9 @@ class Guidance:
             guided = on_channels(guided, conditional, count)
         if not self.renorm and not self.rescale:
             return guided
-        sigma = sigma.reshape(-1, 1, 1, 1)  # denoised = x + sigma * velocity
+        # denoised = x + sigma * velocity. The rules compare velocities with each other, so that any
+        # sigma will do where it is 0, at which some samplers ask as well.
+        sigma = sigma.reshape(-1, 1, 1, 1).clamp(min=1e-4)
         velocity, bound = (guided - x) / sigma, (conditional - x) / sigma
         if self.renorm:
             velocity = renormalized(velocity, bound, self.renorm)

@@ -11,6 +11,7 @@ import html
 import re
 import unicodedata
 from html.entities import html5
+from typing import Literal
 from urllib.parse import unquote
 
 OFF, LATIN, ALL = CLEANING = ("off", "Latin text", "all")
@@ -18,7 +19,7 @@ OFF, LATIN, ALL = CLEANING = ("off", "Latin text", "all")
 
 def is_latin(text: str) -> bool:
     """Whether all letters are Latin, with or without accents. True for a text without letters."""
-    letters = filter(str.isalpha, unicodedata.normalize("NFKC", text))
+    letters = filter(str.isalpha, _normalized("NFKC", text))
     names = (unicodedata.name(c, "") for c in letters if unicodedata.category(c) != "Lm")
     return all(name.startswith("LATIN") for name in names)
 
@@ -26,7 +27,8 @@ def is_latin(text: str) -> bool:
 def clean(text: str) -> str:
     """`text` in lower case and without web addresses, HTML, file names, product codes and so on.
 
-    May return "". Parentheses, the weights in them and embeddings stay as they are.
+    May return "". Parentheses, the weights in them and embeddings stay as they are. Takes time in
+    proportion to the length of the text, whatever is in it.
     """
     for _ in range(2):  # as in diffusers: the first pass may expose matches for the second
         text = _clean_once(text)
@@ -34,7 +36,7 @@ def clean(text: str) -> str:
 
 
 def _clean_once(text: str) -> str:
-    text = text.replace(MARK, "")
+    text = TAG_WITH_PARENTHESES.sub("", text.replace(MARK, ""))
     syntax = iter(SYNTAX.findall(text))
     text = _decode_percent(SYNTAX.sub(MARK, text)).strip().lower()
     text = _decode_entities(_apply(ADDRESSES, text))
@@ -55,6 +57,10 @@ SYNTAX = re.compile(
     rf"\\[()]|\(|{WEIGHT}\)|(?<![^\s()])embedding:(?:(?!{WEIGHT}\))(?:\\.|[^\s()<\[]))+"
 )
 MARK = "\ufdd0"
+# Before the syntax is marked: parentheses inside of a tag, as in style="color: rgb(1,2,3)", are
+# none of a prompt's.
+QUOTED = "\"[^\"<>]*\"|'[^'<>]*'"
+TAG_WITH_PARENTHESES = re.compile(rf"(?i)<[a-z][^<>\"'()]*(?:(?:{QUOTED})[^<>\"'()]*)+>")
 EMPTY_GROUP = re.compile(
     rf"(?<!\\)\(\s*{WEIGHT}\)"
 )  # the host would read "(:1.3)" as the text ":1.3"
@@ -94,11 +100,16 @@ ADDRESSES = _rules(
 )
 
 
+LONGEST_ENTITY = max(map(len, html5))  # Python refuses numbers of thousands of digits
+
+
 def _decode_entities(text: str) -> str:
     """Decodes HTML entities such as &quot; &#39; &nbsp, also those whose & is an entity itself."""
 
     def character(match: re.Match[str]) -> str:
         name = match[1]
+        if len(name) > LONGEST_ENTITY:
+            return match[0]
         return html.unescape(f"&{name};") if name[0] == "#" else html5.get(f"{name};", match[0])
 
     for _ in range(2):
@@ -118,7 +129,27 @@ def _plain_characters(text: str) -> str:
     text = re.sub(r"[\x00-\x08\x0e-\x1b\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]", "", text)
     wide = re.compile(r"[\uff01-\uffef\ufb00-\ufb06]")
     text = wide.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
-    return unicodedata.normalize("NFC", text)
+    return _normalized("NFC", text)
+
+
+MOST_MARKS = 30  # on one letter, by Unicode's Stream-Safe Text Format; no language has as many
+
+
+def _normalized(form: Literal["NFC", "NFKC"], text: str) -> str:
+    """`text` in a normal form, in parts: time grows with the square of the marks on one letter."""
+    if text.isascii():
+        return text
+    ends, marks = [0], 0
+    for end, character in enumerate(text, start=1):
+        marks = marks + 1 if unicodedata.category(character) in MARKS else 0
+        if marks == MOST_MARKS:
+            ends.append(end)
+            marks = 0
+    parts = zip(ends, [*ends[1:], len(text)], strict=True)
+    return "".join(unicodedata.normalize(form, text[begin:end]) for begin, end in parts)
+
+
+MARKS = {"Mn", "Mc", "Me", "Lm"}  # the last for half-width kana's, which become marks
 
 
 DEBRIS = _rules(
@@ -134,7 +165,7 @@ DEBRIS = _rules(
     (r"[\"']{2,}", '"'),
     (r"\.{2,}", " "),
     (r"[#&@~|\\/*()\[\]{}\u00a1\u00a7\u00a9\u00ae\u00b7\u00bd-\u00bf\u2022\u2122]+", " "),
-    (r"\s+\.\s+", " "),
+    (r"(?<!\s)\s+\.\s+", " "),  # from where the spaces begin, not once more from each of them
 )
 
 PHRASES = _rules(

@@ -36,7 +36,8 @@ FAMILIES = {
 class DecoderConfig:
     """Family (a key of FAMILIES) and sizes of a decoder. Raises ValueError if they do not fit.
 
-    has_output_head: the weights include a separate one, `lm_head`.
+    has_output_head: the weights include a separate one, `lm_head`. ties_head: the embedding is one
+    too, as always in some families.
     """
 
     family: str
@@ -50,6 +51,7 @@ class DecoderConfig:
     norm_eps: float = 1e-6
     rope_theta: float = 1e4
     has_output_head: bool = False
+    ties_head: bool = False
 
     def __post_init__(self) -> None:
         if self.kv_heads < 1 or self.heads % self.kv_heads:

@@ -91,7 +91,7 @@ class Decoder(nn.Module):
         family = FAMILIES[self.config.family]
         if self.config.has_output_head:
             return self.lm_head(state)
-        if family.ties_head:
+        if family.ties_head or self.config.ties_head:
             return self.tied_head(self.embed_tokens, state)
         raise ValueError(
             f"This {family.name} reads prompts but cannot write: its file was saved without the "

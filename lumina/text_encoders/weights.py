@@ -120,6 +120,7 @@ def decoder_config(
         norm_eps=number(config_json, "rms_norm_eps", 0, 1, source) or RELEASED_NORM_EPS[family],
         rope_theta=_rope_theta(config_json, source),
         has_output_head=OUTPUT_HEAD in native,
+        ties_head=config_json.get("tie_word_embeddings") is True,
     )
 
 

@@ -1,5 +1,7 @@
 """The loaders: from files to a latent, refusals before anything runs, every input explained."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -151,6 +153,21 @@ def test_damaged_config_is_named(host, encoders, config):
     assert problem("bad-config") == "config.json in bad-config is damaged. Download it again."
 
 
+@pytest.mark.parametrize("charsmap", ["", "AAAAAAAAAAA="])
+def test_vocabulary_that_makes_its_library_panic_is_refused(host, encoders, charsmap):
+    """tokenizers is written in Rust: what it raises then is no Exception, and ends a thread."""
+    tensors = tiny.gemma_tensors()
+    pieces = {"<pad>": 0, "<eos>": 1, "<bos>": 2}
+    normalizer = {"type": "Precompiled", "precompiled_charsmap": charsmap}
+    model = {"type": "WordLevel", "vocab": pieces, "unk_token": "<pad>"}
+    text = json.dumps({"version": "1.0", "normalizer": normalizer, "model": model}).encode()
+    del tensors["spiece_model"]
+    tensors["tokenizer_json"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    save_file(tensors, encoders / "panic.safetensors", tiny.GEMMA_METADATA)
+    found = problem("panic.safetensors")
+    assert found.startswith('"tokenizer_json" in panic.safetensors cannot be read as a tokenizer: ')
+
+
 def test_relative_of_llama_needs_its_config(host, encoders):
     tensors = tiny.TEXT_FAMILIES["llama"].tensors()
     tensors["model.embed_tokens.weight"] = torch.zeros(32_000, tiny.CONFIG.caption_dim)
@@ -164,7 +181,7 @@ def test_validation_reads_a_file_once(host, encoders, monkeypatch):
     from lumina_next.host.text_encoders import loading as text_encoders_loading
 
     read = []
-    monkeypatch.setattr(text_encoders_loading, "check_tokenizer", lambda *given: read.append(given))
+    monkeypatch.setattr(text_encoders_loading, "open_tokenizer", lambda *given: read.append(given))
     save_file(tiny.gemma_tensors(), encoders / "asked.safetensors", tiny.GEMMA_METADATA)
     assert problem("asked.safetensors") is None and problem("asked.safetensors") is None
     assert len(read) == 1

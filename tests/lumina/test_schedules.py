@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from torch.testing import assert_close
 
-from lumina_next.lumina.schedules import SCHEDULES, Schedule, truncate
+from lumina_next.lumina.schedules import LONGEST_COMPUTED, SCHEDULES, Schedule, truncate
 
 NAMES = sorted(SCHEDULES)
 steps = st.integers(1, 1000)
@@ -135,6 +135,31 @@ def test_denoise_takes_the_last_steps_of_a_longer_run(schedule, steps, denoise):
     assert_sigmas(sigmas, steps)
     whole = SCHEDULES[name](int(steps / denoise), **parameters)
     assert_close(sigmas, whole[len(whole) - steps - 1 :], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("steps, denoise", [(1, 9e-7), (10, 9e-6), (30, 1e-5), (1000, 5e-4)])
+@pytest.mark.parametrize("name", NAMES)
+def test_tail_of_a_very_long_run_is_that_of_the_whole(name, steps, denoise):
+    total = int(steps / denoise)
+    assert total > LONGEST_COMPUTED
+    found = truncate(SCHEDULES[name], steps, denoise)
+    assert torch.equal(found, SCHEDULES[name](total)[-(steps + 1) :])
+
+
+@pytest.mark.parametrize("denoise", [1e-7, 1e-8])
+@given(schedules())
+@settings(deadline=None, max_examples=50)
+def test_hardly_any_denoise_takes_hardly_any_memory(denoise, schedule):
+    name, parameters = schedule
+    sigmas = truncate(SCHEDULES[name], 10, denoise, **parameters)
+    assert_sigmas(sigmas, 10)
+    assert sigmas.untyped_storage().nbytes() < 1000
+    assert 0 < sigmas[0] <= 200 * denoise  # times the steepest end: that of a shift of 100
+
+
+@pytest.mark.parametrize("denoise", [1e-12, 1e-320])
+def test_denoise_too_small_for_any_picture_is_0(denoise):
+    assert truncate(SCHEDULES["uniform"], 10, denoise).shape == (0,)
 
 
 def test_denoise_is_the_share_of_a_uniform_run():

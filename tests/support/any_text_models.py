@@ -100,21 +100,25 @@ def rounded(model, dtype):
     return model
 
 
-def native(kind, weights, source="encoder.safetensors"):
+def text_model(kind):
     from lumina_next.host.text_encoders.transformers import build, config
 
     config_json = FAMILIES[kind] if isinstance(kind, str) else kind
-    return build.build(config.read_config(config_json)).to_native(weights, source=source)
+    return build.build(config.read_config(config_json))
+
+
+def native(kind, weights, source="encoder.safetensors"):
+    return text_model(kind).to_native(weights, source=source)
 
 
 def host_model(kind, weights, dtype=torch.float32):
     """A HostTransformers with these weights of a file."""
     import comfy.ops
 
-    from lumina_next.host.text_encoders.transformers.network import HostTransformers
+    from lumina_next.host.text_encoders.transformers.network import TEXT_MODEL, HostTransformers
 
-    config_json = FAMILIES[kind] if isinstance(kind, str) else kind
-    model = HostTransformers(config_json, dtype, "cpu", comfy.ops.manual_cast)
+    sizes = {TEXT_MODEL: text_model(kind)}
+    model = HostTransformers(sizes, dtype, "cpu", comfy.ops.manual_cast)
     missing, unexpected = model.model.load_state_dict(native(kind, weights))
     assert not missing and not unexpected
     return model.eval().requires_grad_(False)

@@ -4,6 +4,7 @@ Only transformers' public interface is used, and no code that comes with a model
 """
 
 import inspect
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -18,6 +19,9 @@ from transformers import (
 
 from .config import shortened
 from .weights import TextModel
+
+_FILLED = (torch.zeros, torch.ones, torch.randn)
+LARGEST_COMPUTED = 2**24  # numbers; mixtures of experts fill more, 10 GB for LLaMA-4
 
 
 class _WithoutMemory(TorchFunctionMode):
@@ -37,9 +41,18 @@ class _WithoutMemory(TorchFunctionMode):
         options: Mapping[str, object] | None = None,
     ) -> object:
         options = dict(options or {})
-        if function is torch.empty and options.get("device") is None:
+        is_weight = function is torch.empty or (
+            function in _FILLED and _count(arguments, options) > LARGEST_COMPUTED
+        )
+        if is_weight and options.get("device") is None:
             options["device"] = "meta"
         return function(*arguments, **options)
+
+
+def _count(arguments: tuple, options: Mapping[str, object]) -> int:
+    """How many numbers a function such as torch.zeros is asked for."""
+    size = options.get("size", arguments)
+    return math.prod(size[0] if size and not isinstance(size[0], int) else size)
 
 
 def build(config: PretrainedConfig, *, source: str = "config.json") -> TextModel:
@@ -62,15 +75,19 @@ def build(config: PretrainedConfig, *, source: str = "config.json") -> TextModel
         ) from error
     if getattr(network, "pooler", None) is not None:
         network.pooler = None  # it follows the last hidden state, and not every file has it
-    _check_reads_text(network, source)
+    _check_reads_text(network, config.model_type, source)
     _check_layers(network, source)
     prefix = next(name for name, module in model.named_modules() if module is network)
     prefix = prefix and prefix + "."
     return TextModel(network.eval().requires_grad_(False), prefix, _tied_names(model, prefix))
 
 
-def _check_reads_text(network: PreTrainedModel, source: str) -> None:
-    model_type = network.config.model_type
+def _check_reads_text(network: nn.Module, model_type: str, source: str) -> None:
+    if not isinstance(network, PreTrainedModel):
+        raise ValueError(
+            f'{source} is of a "{model_type}" model, whose encoder transformers does not offer as '
+            "a model of its own. It cannot be used here."
+        )
     parameters = inspect.signature(network.forward).parameters
     try:
         embedding = network.get_input_embeddings()

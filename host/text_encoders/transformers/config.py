@@ -8,12 +8,12 @@ import transformers
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
-    AutoConfig,
     PretrainedConfig,
 )
 
 from ....lumina.checkpoints.config_json import ConfigJson
 from ....lumina.prompts.formats import HIDDEN_STATE, MAX_TOKENS, PromptFormat
+from .text_part import text_part
 
 NAME = "transformers_model"  # of the encoder inside a CLIP
 # Ignored: code to run, which is never run, and dtype and implementation, which the host decides.
@@ -29,9 +29,9 @@ def read_config(config_json: ConfigJson, *, source: str = "config.json") -> Pret
     """
     _check_built_in(config_json, source)
     model_type = config_json["model_type"]
+    config_class, settings = text_part(_without_ignored(config_json), source)
     try:
-        config = AutoConfig.for_model(**_without_ignored(config_json))
-        config = config if config.is_encoder_decoder else config.get_text_config()
+        config = config_class(**settings)
     except Exception as error:  # each model checks its own sizes, by errors of all kinds
         raise ValueError(
             f'{source} cannot be read as that of a "{model_type}" model by transformers '

@@ -5,7 +5,7 @@ the host streams, casts and patches them as those of its own text encoders.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import comfy.ops
 import torch
@@ -14,25 +14,28 @@ from torch.func import functional_call
 
 from ..networks import NumberedStates
 from ..token_table import TokenTable
-from .build import build, weighted_layers
-from .config import ConfigJson, read_config
+from .build import weighted_layers
+from .weights import TextModel
+
+TEXT_MODEL = "text_model"
 
 
 class HostTransformers(NumberedStates, nn.Module):
     """A text model of transformers with the interface that the host's SDClipModel calls.
 
-    dtype: of matrices. Vectors, such as those of norms, are small and stay in float32.
+    sizes: the `TextModel` under TEXT_MODEL, whose network becomes part of this one. dtype: of
+    matrices. Vectors, such as those of norms, are small and stay in float32.
     """
 
     def __init__(
         self,
-        config_json: ConfigJson,
+        sizes: Mapping[str, TextModel],
         dtype: torch.dtype | None,
         device: torch.device | None,
         operations: type,
     ) -> None:
         super().__init__()
-        network = build(read_config(config_json)).network
+        network = sizes[TEXT_MODEL].network
         embedding = network.get_input_embeddings()
         self.model = nn.Module()
         for name, layer in list(weighted_layers(network)):

@@ -59,7 +59,10 @@ def lay_out(files: EncoderFiles, dtype: torch.dtype | None, progress: Progress) 
         for name, info in shard.tensors.items()
         if name not in left_out
     }
-    return FileLayout(shards, dtype, *_header(tensors, {"format": "pt", **files.metadata}))
+    metadata = {"format": "pt", **files.metadata}
+    if _TIED_HEAD in left_out:  # said, so that the model can still write
+        metadata["config"] = json.dumps({**config_json, "tie_word_embeddings": True})
+    return FileLayout(shards, dtype, *_header(tensors, metadata))
 
 
 def _check_names(shards: list[Shard], files: list[str]) -> None:

@@ -48,6 +48,34 @@ def test_renormed_guidance_has_the_length_of_the_prompt(model):
     assert_same_picture(guess(truncated, cfg=GUIDANCE), wanted)
 
 
+def by_guider(guider):
+    latent = {"samples": torch.zeros(1, 4, 16, 12)}
+    sigmas = torch.tensor([1.0, 0.6, 0.2, 0.0])
+    noise, sampler = node("RandomNoise", noise_seed=7), node("KSamplerSelect", sampler_name="euler")
+    drawn, _ = node(
+        "SamplerCustomAdvanced",
+        noise=noise, guider=guider, sampler=sampler, sigmas=sigmas, latent_image=latent,
+    )  # fmt: skip
+    return drawn["samples"]
+
+
+@pytest.mark.parametrize("other", ["native.safetensors", None])
+def test_guider_without_a_negative_leads_away_from_no_text_at_all(model, other):
+    given = {"model": model, "positive": POSITIVE, "cfg": GUIDANCE}
+    if other:
+        given["model_negative"] = load(other)
+    found = by_guider(node("DualModelGuider", **given))
+    (silent,) = node("ConditioningZeroOut", conditioning=NEGATIVE)
+    guider = node("CFGGuider", model=model, positive=POSITIVE, negative=[silent], cfg=GUIDANCE)
+    assert_same_picture(found, by_guider(guider))
+    assert differs(found, by_guider(node("BasicGuider", model=model, conditioning=POSITIVE)))
+
+
+def test_prompt_that_is_missing_is_still_an_error(model):
+    with pytest.raises(ValueError, match="holds no encoded prompt"):
+        guess(model, positive=[[None, {}]])
+
+
 def test_skip_layer_guidance_leads_away_from_the_model_without_the_layer(model):
     skipping = node(
         "SkipLayerGuidanceDiT", model=model, double_layers="1", single_layers="", scale=2.5,

@@ -1,5 +1,6 @@
 """The host for tests of prompts, a small model and text encoder in it, and what its nodes show."""
 
+import html
 from types import SimpleNamespace
 
 import pytest
@@ -37,8 +38,14 @@ def shown(monkeypatch):
     from comfy_execution.utils import CurrentNodeContext
     from server import PromptServer
 
+    from lumina_next.host.notices import LINE_END
+
     texts = []
-    editor = SimpleNamespace(send_progress_text=lambda text, node_id: texts.append(text))
+
+    def show(text, node_id):
+        texts.append(html.unescape(text.replace(LINE_END, "\n")))
+
+    editor = SimpleNamespace(send_progress_text=show)
     monkeypatch.setattr(PromptServer, "instance", editor, raising=False)
     with CurrentNodeContext(prompt_id="job", node_id="7"):
         yield texts

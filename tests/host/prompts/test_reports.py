@@ -73,3 +73,15 @@ def test_prompt_that_just_fits_is_not_cut(clip, shown):
 def test_text_without_spaces_is_cut_at_a_letter(clip, shown):
     both(clip, "猫" * 300)
     assert 'from "猫猫' in shown[-1]
+
+
+def test_long_prompt_is_tokenized_once(clip, shown, monkeypatch):
+    from lumina_next.host.prompts.vocabulary import SentencePieceTokenizer
+
+    read, spans = [], SentencePieceTokenizer.spans
+    monkeypatch.setattr(
+        SentencePieceTokenizer, "spans", lambda self, text: read.append(text) or spans(self, text)
+    )
+    both(clip, "a cat " * 1000)
+    assert read == ["a cat " * 1000]
+    assert "cut off" in shown[-1]

@@ -1,6 +1,7 @@
 """Vocabularies give the tokens of the libraries they come from."""
 
 import functools
+import json
 
 import pytest
 from hypothesis import example, given, settings
@@ -67,3 +68,29 @@ def test_places_cover_the_text(family):
     spans = list(tokens.spans(text))
     assert [token for token, _, _ in spans] == tokens(text)["input_ids"]
     assert "".join(text[begin:end] for _, begin, end in spans) == text
+
+
+def damaged(charsmap):
+    """A tokenizer.json whose library panics, which no `except Exception` catches."""
+    words = {"type": "WordLevel", "vocab": {"<unk>": 0, "cat": 1}, "unk_token": "<unk>"}
+    normalizer = {"type": "Precompiled", "precompiled_charsmap": charsmap}
+    return json.dumps({"version": "1.0", "normalizer": normalizer, "model": words}).encode()
+
+
+@pytest.mark.parametrize("charsmap", ["", "AAAA"])
+def test_vocabulary_that_makes_its_library_panic_is_an_error_with_its_name(charsmap):
+    from lumina_next.host.prompts.vocabulary import JsonTokenizer
+
+    tokenizer = JsonTokenizer(damaged(charsmap), "tokenizer.json in gemma")
+    with pytest.raises(ValueError, match="^tokenizer.json in gemma cannot be read.*Precompiled"):
+        tokenizer("a cat")
+
+
+def test_panic_at_a_prompt_is_an_error_with_the_files_name():
+    """This one opens, and fails only where there is a text to normalize."""
+    from lumina_next.host.prompts.vocabulary import JsonTokenizer
+
+    tokenizer = JsonTokenizer(damaged("AAAAAAAAAAA="), "tokenizer.json in gemma")
+    for use in (tokenizer, tokenizer.with_special_tokens, lambda text: list(tokenizer.spans(text))):
+        with pytest.raises(ValueError, match="^tokenizer.json in gemma cannot be read"):
+            use("a cat")

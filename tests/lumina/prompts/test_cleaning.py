@@ -22,6 +22,7 @@ CLEANED = {
     "<b>bold</b> move<br/>": "bold move",
     'a <a href="u">link</a> <!-- not this -->here': "a link here",
     "<script>x</script>a <style>y</style>cat": "a cat",
+    '<span style="color: rgb(1,2,3)">red</span> <i title="a (b) c">cat</i>': "red cat",
     "a <person> walking": "a person walking",
     "a < b, I <3 you": "a < b, i <3 you",
     "salt &amp; pepper &quot;caf&eacute;&quot; &#39;n&#39; &nbsp x&nbsp;y": 'salt pepper "café" '
@@ -81,6 +82,7 @@ OURS = {
     "(embedding:Other:1.2) b",
     "a (http://example.com:1.3) cat, (r2d2) ((jc6640:1.1):1.2)": "a cat,",
     "(<b>Bold</b> move:1.2)": "(bold move:1.2)",
+    "(a <b title='(x'>Big</b> cat:1.3)": "(a big cat:1.3)",
     "（a）&#40;b&#41;%28c%29": "a b c",
 }
 
@@ -166,15 +168,38 @@ def test_parentheses_stay_balanced(text):
 
 
 PIECES = ["a", "a.", "1.", "a-", "<", "<a", "<!--", "<script>", "(", ":1", "猫", "http://", "&amp;"]
+PIECES += ["embedding:", "\\", "'\"", " ", "free ", "a1", "@", ", ", "\n", "\\n", "+", "%20", "&#"]
+PIECES += ["<a b='(", "page ", "\u0f73", "\u0f73\u0300", "ﾞ\u0300", "\u0301\u0323"]
+ENDS = ["", "!", "_", " .", "é", ")"]
 
 
-@pytest.mark.parametrize(
-    "piece", [*PIECES, "embedding:", "\\", "'\"", " ", "free ", "a1", "@", ", "]
-)
-def test_long_text_takes_no_time(piece):
+def seconds(piece, length, end=""):
+    text = piece * (length // len(piece)) + end
     begin = time.process_time()
-    clean(piece * 10_000)
-    assert time.process_time() - begin < 2  # usually 0.05; a quadratic way would take more
+    clean(text)
+    is_latin(text)
+    return time.process_time() - begin
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_long_text_takes_no_time(piece):
+    """10^5 characters usually take 0.1 s."""
+    for end in ENDS:  # before the long one, which could take minutes
+        assert seconds(piece, 10_000, end) < 0.5
+    assert seconds(piece, 100_000, "!") < 4
+
+
+@given(st.lists(st.sampled_from([*PIECES, ".", ":", "1", "com", ">", "x"]), min_size=1, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_four_times_the_text_takes_no_more_than_four_times_as_long(pieces):
+    piece = "".join(pieces)
+    assert seconds(piece, 40_000) < 8 * seconds(piece, 10_000) + 0.1  # squared, it takes 16 times
+
+
+@pytest.mark.parametrize("start", ["&#", "&#x", "&"])
+def test_entity_of_thousands_of_digits_is_text(start):
+    found = clean(f"a cat {start}{'1' * 5_000}; b")
+    assert found.startswith("a cat") and found.endswith("b")
 
 
 @pytest.mark.parametrize("text", ["", "a cat", "Ünïcödé ß", "ＦＵＬＬ ﬁ", "12 😀", "Hawaiʻi", "5º"])

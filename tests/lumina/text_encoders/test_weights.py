@@ -140,6 +140,20 @@ def test_output_head_of_llama_is_read_and_that_of_gemma_is_its_embedding() -> No
         assert_close(model.logits(state), theirs(TOKENS, attention_mask=ALL).logits)
 
 
+def test_llama_that_ties_its_head_scores_by_the_embedding() -> None:
+    theirs = oracle(family="llama")
+    theirs.lm_head.weight = theirs.model.embed_tokens.weight
+    weights = {k: v for k, v in theirs.state_dict().items() if not k.startswith("lm_head")}
+    config_json = CONFIG_JSON | {"model_type": "llama"}
+    state = torch.ones(1, CONFIG_JSON["hidden_size"])
+    with pytest.raises(ValueError, match="was saved without the output head"):
+        load_decoder(weights, config_json).logits(state)
+    model = load_decoder(weights, config_json | {"tie_word_embeddings": True})
+    assert not model.config.has_output_head
+    state = model(TOKENS, ALL, hidden_state=-1)
+    assert_close(model.logits(state), theirs(TOKENS, attention_mask=ALL).logits)
+
+
 def test_rotation_base_and_norm_are_those_in_config_json() -> None:
     newer = {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}, "rms_norm_eps": 1e-4}
     for config_json in ({"rope_theta": 5e5, "rms_norm_eps": 1e-4}, newer):

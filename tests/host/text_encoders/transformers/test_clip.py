@@ -33,6 +33,18 @@ def test_prompt_features_are_the_state_that_is_right_for_the_model(kind, text):
     assert rest["pooled_output"] is None
 
 
+def test_model_is_built_once(monkeypatch):
+    from transformers import AutoModel
+
+    build, built = AutoModel.from_config, []
+    oracle("qwen2")
+    monkeypatch.setattr(
+        AutoModel, "from_config", lambda config, **given: built.append(1) or build(config, **given)
+    )
+    load_clip("qwen2")
+    assert built == [1]
+
+
 def test_prompt_of_padding_alone_is_hidden_and_finite():
     clip = load_clip("qwen2")
     found = clip.encode_from_tokens(clip.tokenize("", min_length=1), return_dict=True)

@@ -18,6 +18,7 @@ from lumina_next.tests.support.any_text_models import (
     oracle,
     rounded,
     states,
+    text_model,
 )
 from lumina_next.tests.support.token_rows import ALL, RIGHT_PADDED, TOKENS
 
@@ -128,13 +129,14 @@ def test_weights_loaded_lazily_are_the_same(kind, monkeypatch):
     import comfy.memory_management
     import comfy.ops
 
-    from lumina_next.host.text_encoders.transformers.network import HostTransformers
+    from lumina_next.host.text_encoders.transformers.network import TEXT_MODEL, HostTransformers
 
     exact = rounded(oracle(kind), torch.bfloat16)
     weights = native(kind, copy.deepcopy(exact).bfloat16().state_dict())
     with monkeypatch.context() as patch:
         patch.setattr(comfy.memory_management, "aimdo_enabled", True)
-        model = HostTransformers(FAMILIES[kind], torch.bfloat16, "cpu", comfy.ops.manual_cast)
+        sizes = {TEXT_MODEL: text_model(kind)}
+        model = HostTransformers(sizes, torch.bfloat16, "cpu", comfy.ops.manual_cast)
         model.model.load_state_dict(weights, assign=True)
     stored = model.state_dict()
     assert all(stored[f"model.{key}"].data_ptr() == weights[key].data_ptr() for key in weights)

@@ -4,11 +4,13 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from lumina_next.lumina.checkpoints.convert import disk
 from lumina_next.lumina.checkpoints.convert import pack as convert_pack
 from lumina_next.lumina.checkpoints.convert.pack import pack
 from lumina_next.tests.support.encoder_folders import (
@@ -20,6 +22,13 @@ from lumina_next.tests.support.encoder_folders import (
 from lumina_next.tools.environment import ROOT
 
 
+@pytest.fixture(params=[True, False], ids=["nameless", "named"])
+def nameless(request, monkeypatch):
+    """Both ways of writing: without a name until the end, and with a temporary one."""
+    if not request.param:
+        monkeypatch.setattr(disk, "_open_nameless", lambda folder: None)
+
+
 class Full(BaseException):
     """Like ComfyUI's own for a user's canceling, no Exception."""
 
@@ -27,7 +36,7 @@ class Full(BaseException):
 @pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize("stop", [1, 2, 5, 28])
 def test_stopping_anywhere_leaves_the_disk_as_it_was(
-    encoder_folder, packed_file, small_pieces, there, stop
+    encoder_folder, packed_file, small_pieces, nameless, there, stop
 ):
     if there:
         packed_file.write_bytes(b"the old file")
@@ -59,6 +68,135 @@ def test_disk_that_becomes_full_is_said(encoder_folder, packed_file, monkeypatch
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"became full, and packed\.safetensors was not written"):
         pack(encoder_folder, packed_file)
+    assert os.listdir(packed_file.parent) == [encoder_folder.name]
+
+
+LIMITED = """
+import resource, sys
+from lumina.checkpoints.convert.pack import pack
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    pack(*sys.argv[1:])
+except OSError as error:
+    print(error)
+"""
+
+
+def run_child(code, *arguments, **options):
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True, **options
+    ).stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sets no such limit")
+def test_file_that_may_not_be_so_large_is_said(encoder_folder, packed_file):
+    said = run_child(LIMITED, encoder_folder, packed_file)
+    assert "takes no file as large as packed.safetensors" in said and "Errno" not in said
+    assert os.listdir(packed_file.parent) == [encoder_folder.name]
+
+
+def test_file_that_appears_meanwhile_is_kept(encoder_folder, packed_file, nameless):
+    def appear(done, total):
+        packed_file.write_bytes(b"another one's")
+
+    with pytest.raises(FileExistsError, match=r"Another program was first: it wrote packed\.safe"):
+        pack(encoder_folder, packed_file, progress=appear)
+    assert packed_file.read_bytes() == b"another one's"
+    present = {path.name for path in packed_file.parent.iterdir()}
+    assert present == {encoder_folder.name, packed_file.name}
+
+
+def test_same_file_packed_meanwhile_is_found(encoder_folder, packed_file, nameless):
+    other = packed_file.with_name("other.safetensors")
+    pack(encoder_folder, other)
+    appear = [packed_file]
+
+    def first(done, total):
+        if appear:
+            shutil.copy(other, appear.pop())
+
+    assert not pack(encoder_folder, packed_file, progress=first).is_new
+
+
+def test_disk_without_links_replaces_nothing_either(encoder_folder, packed_file, monkeypatch):
+    def refuse(*_arguments, **_options):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(disk, "_open_nameless", lambda folder: None)
+    monkeypatch.setattr(os, "link", refuse)
+    assert pack(encoder_folder, packed_file).is_new
+    assert_packed(packed_file, WEIGHTS)
+    packed_file.unlink()
+    with pytest.raises(FileExistsError, match="Another program was first"):
+        pack(encoder_folder, packed_file, progress=lambda *_: packed_file.write_bytes(b"x"))
+    assert packed_file.read_bytes() == b"x"
+
+
+def overwrite(weights):
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + b"x")
+
+
+def replace(weights):
+    shutil.copy2(weights, weights.with_suffix(".new"))
+    weights.with_suffix(".new").replace(weights)
+
+
+def touch(weights):
+    os.utime(weights, ns=(1, 1))
+
+
+@pytest.mark.parametrize("change", [overwrite, replace, touch])
+def test_folder_that_changes_meanwhile_is_noticed(encoder_folder, packed_file, change):
+    (weights,) = encoder_folder.glob("*.safetensors")
+    to_do = [change]
+
+    def progress(done, total):
+        if to_do:
+            to_do.pop()(weights)
+
+    with pytest.raises(ValueError, match=rf"{weights.name} changed while it was being packed"):
+        pack(encoder_folder, packed_file, progress=progress)
+    assert not packed_file.exists()
+
+
+def test_what_a_killed_run_left_is_removed_and_said(encoder_folder, packed_file):
+    left = packed_file.with_name(packed_file.name + ".0123abcd.part")
+    left.write_bytes(bytes(2_000_000))
+    foreign = packed_file.with_name("another.safetensors.0123abcd.part")
+    foreign.write_bytes(b"")
+    said = convert_pack.describe(pack(encoder_folder, packed_file))
+    assert said.endswith("An unfinished file of an earlier run was removed (2.0 MB).")
+    assert not left.exists() and foreign.exists()
+
+
+def test_what_another_run_is_writing_stays(encoder_folder, packed_file, monkeypatch):
+    monkeypatch.setattr(disk, "_open_nameless", lambda folder: None)
+    with disk.atomic_write(packed_file, overwrite=False) as opened:
+        opened.write(b"so far")
+        opened.flush()
+        assert pack(encoder_folder, packed_file).removed == 0
+        (part,) = packed_file.parent.glob("*.part")
+        assert part.read_bytes() == b"so far"
+        packed_file.unlink()
+    assert packed_file.read_bytes() == b"so far"
+
+
+KILLED = """
+import os, signal, sys
+from lumina.checkpoints.convert.pack import pack
+
+pack(*sys.argv[1:], progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has files without names")
+def test_killed_process_leaves_nothing(encoder_folder, packed_file):
+    with pytest.raises(subprocess.CalledProcessError) as ended:
+        run_child(KILLED, encoder_folder, packed_file)
+    assert ended.value.returncode == -signal.SIGKILL
     assert os.listdir(packed_file.parent) == [encoder_folder.name]
 
 
@@ -149,6 +287,7 @@ def test_memory_stays_small_and_quitting_cleans_up(tmp_path):
         ("nowhere/packed.safetensors", "There is no folder"),
         ("gemma-2b/packed.safetensors", "would lie in gemma-2b"),
         ("a.safetensors", "is a folder"),
+        ("n" * 240 + ".safetensors", "takes 252 bytes, and at most 241 are possible"),
     ],
 )
 def test_place_that_cannot_be_written_is_refused(encoder_folder, tmp_path, file, said):

@@ -1,5 +1,6 @@
 """What is left out of a packed file, and what other types make of its numbers."""
 
+import json
 import os
 
 import pytest
@@ -16,6 +17,7 @@ from lumina_next.tests.support.encoder_folders import (
     NORM,
     WEIGHTS,
     assert_packed,
+    metadata_of,
     write_folder,
 )
 
@@ -41,6 +43,8 @@ def test_head_is_left_out_where_it_is_the_embedding(
     shards = [WEIGHTS, {HEAD: head.clone()}]
     pack(write_folder(tmp_path / "tied", shards, form, config), packed_file)
     assert_packed(packed_file, WEIGHTS | {HEAD: head} if is_kept else WEIGHTS)
+    said = json.loads(metadata_of(packed_file)["config"])
+    assert said == (config if is_kept else config | {"tie_word_embeddings": True})
 
 
 def test_second_embedding_of_t5_is_left_out(tmp_path, packed_file):
