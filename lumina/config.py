@@ -1,21 +1,26 @@
-"""What a Next-DiT is made of. Every field can be read from a checkpoint's shapes.
+"""What the diffusion transformers are made of. Every field can be read from a checkpoint's shapes.
 
-Lumina-Next, arXiv:2406.18583; the released sizes are those of Lumina-T2X's lumina_next_t2i.
+Next-DiT is Lumina-Next's, arXiv:2406.18583, in the sizes of Lumina-T2X's lumina_next_t2i; Flag-DiT
+is that of the first Lumina, arXiv:2405.05945, in the size of its lumina_t2i.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-PATCH_SIZE = 2  # latents along a token's side in every Next-DiT; shapes tell only its area
+PATCH_SIZE = 2  # latents along a token's side in every model; shapes tell only its area
 PX_PER_LATENT = 8  # of the VAEs of SD 1.5 and SDXL
 PX_PER_TOKEN = PATCH_SIZE * PX_PER_LATENT
 
 
 @dataclass(frozen=True)
-class NextDiTConfig:
-    """Architecture of one text-to-image Next-DiT.
+class DiTConfig:
+    """Architecture of one text-to-image diffusion transformer of the family.
 
     Raises ValueError if the widths cannot be divided into heads or the heads into groups.
     """
+
+    network: ClassVar[str]
+    rope_axes: ClassVar[int]
 
     dim: int
     layers: int
@@ -36,8 +41,11 @@ class NextDiTConfig:
             raise ValueError(
                 f"{self.heads} query heads cannot share {self.kv_heads} key and value heads evenly"
             )
-        if self.head_dim % 4:
-            raise ValueError(f"2-D RoPE needs a head size divisible by 4, got {self.head_dim}")
+        if self.head_dim % (2 * self.rope_axes):
+            raise ValueError(
+                f"{self.rope_axes}-D RoPE needs a head size divisible by {2 * self.rope_axes}, got "
+                f"{self.head_dim}"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -58,9 +66,28 @@ class NextDiTConfig:
         return 2 * self.in_channels if self.learn_sigma else self.in_channels
 
 
+@dataclass(frozen=True)
+class NextDiTConfig(DiTConfig):
+    """A Next-DiT: tokens have a row and a column."""
+
+    network = "Next-DiT"
+    rope_axes = 2
+
+
+@dataclass(frozen=True)
+class FlagDiTConfig(DiTConfig):
+    """A Flag-DiT: tokens stand in one line, with a line-end token after each row of the picture."""
+
+    network = "Flag-DiT"
+    rope_axes = 1
+
+
 NEXT_DIT_2B = NextDiTConfig(
     dim=2304, layers=24, heads=32, kv_heads=32, caption_dim=2048, ffn_dim=6144
 )
 NEXT_DIT_2B_GQA = NextDiTConfig(
     dim=2304, layers=24, heads=32, kv_heads=8, caption_dim=2048, ffn_dim=6144
+)
+FLAG_DIT_5B = FlagDiTConfig(
+    dim=3072, layers=32, heads=32, kv_heads=32, caption_dim=4096, ffn_dim=8192
 )

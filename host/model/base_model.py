@@ -1,4 +1,4 @@
-"""Next-DiT as ComfyUI's BaseModel and model config, which surround the network in `network.py`.
+"""The networks as ComfyUI's BaseModel and model config, which surround the network in `network.py`.
 
 They prepare each call's conditioning and options, load and save weights, and tell the host about
 latents, sampling, dtypes and memory.
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ...lumina.checkpoints import key_names, strict
-from ...lumina.config import NextDiTConfig
+from ...lumina.config import DiTConfig
 from ...lumina.model.caption import padding_mask
 from ...lumina.options.step import Step
 from ..checkpoints.mapped import MappedFiles
-from ..options.settings import IMAGE_MODEL, forward_options
+from ..options.settings import IMAGE_MODELS, forward_options
 from .conditioning import (
     PaddedSequence,
     caption_mask,
@@ -27,9 +27,9 @@ from .conditioning import (
     without_text,
 )
 from .finite import check_drawn, check_given
-from .network import HostNextDiT
+from .network import NETWORKS
 from .ops import Options, attention_shares_heads
-from .transformer_options import HostForwardOptions, positions
+from .transformer_options import HostForwardOptions, check_no_positions, positions
 
 # Over the activations themselves: for captions, RoPE tables and what a card's kernels need.
 MEMORY_MARGIN = 1.25
@@ -46,7 +46,7 @@ MAKERS_OF_CONDITIONING = (
 
 
 class LuminaNext(comfy.model_base.BaseModel):
-    """A loaded Lumina-Next model, which MODEL carries in the editor.
+    """A loaded Lumina-Next or Lumina-T2I model, which MODEL carries in the editor.
 
     files: where its weights are read from while it runs; none if they were copied.
     """
@@ -55,7 +55,8 @@ class LuminaNext(comfy.model_base.BaseModel):
         self, model_config: "LuminaNextConfig", device: torch.device | None = None
     ) -> None:
         flow = comfy.model_base.ModelType.FLOW
-        super().__init__(model_config, flow, device=device, unet_model=HostNextDiT)
+        network = NETWORKS[type(model_config.network_config)]
+        super().__init__(model_config, flow, device=device, unet_model=network)
         self.files = MappedFiles()
 
     def memory_required(self, *args: object, **kwargs: object) -> float:
@@ -140,6 +141,8 @@ class LuminaNext(comfy.model_base.BaseModel):
     ) -> Step:
         size, config = self.diffusion_model.patch_size, self.diffusion_model.config
         height, width, *frame_tokens = (-(-n // size) for n in (*x.shape[-2:], *frame))
+        if config.rope_axes == 1:
+            check_no_positions(transformer_options, config.network)
         rows, columns = positions(height, width, transformer_options, x.device)
         return Step(
             sigma,
@@ -149,6 +152,7 @@ class LuminaNext(comfy.model_base.BaseModel):
             config.layers,
             config.head_dim,
             x.device,
+            config.rope_axes,
         )
 
     def state_dict_for_saving(self, *args: object, **kwargs: object) -> dict[str, Tensor]:
@@ -170,11 +174,12 @@ class LuminaNext(comfy.model_base.BaseModel):
         except RuntimeError as error:  # torch: a tensor of another shape than the network's
             raise ValueError(f"The Lumina-Next weights do not fit together: {error}") from error
         total, source = len(self.diffusion_model.state_dict()), "The Lumina-Next model"
-        strict.check_names(missing, unexpected, total, source, network_name="Next-DiT")
+        name = self.diffusion_model.config.network
+        strict.check_names(missing, unexpected, total, source, network_name=name)
         return self
 
 
-def memory_usage_factor(config: NextDiTConfig) -> float:
+def memory_usage_factor(config: DiTConfig) -> float:
     """The host's figure for how much memory a forward pass takes, from the sizes of the layers."""
     # For each token: what the first layer got, what this one got, that after attention, and that
     # normalized; then the feed-forward's two halves, or queries, keys, values and two results.
@@ -185,7 +190,7 @@ def memory_usage_factor(config: NextDiTConfig) -> float:
 class LuminaNextConfig(comfy.supported_models_base.BASE):
     """What the host reads about a model: latents, sampling, dtypes, memory, names of weights."""
 
-    unet_config = {"image_model": IMAGE_MODEL}
+    unet_config = {}
     unet_extra_config = {}
     sampling_settings = {"multiplier": 1.0, "shift": 1.0}
     latent_format = comfy.latent_formats.SDXL
@@ -195,11 +200,13 @@ class LuminaNextConfig(comfy.supported_models_base.BASE):
 
     def __init__(
         self,
-        config: NextDiTConfig,
+        config: DiTConfig,
         latent_format: type[comfy.latent_formats.LatentFormat],
         trained_size_px: int,
     ) -> None:
-        super().__init__({**self.unet_config, **dataclasses.asdict(config)})
+        image_model = IMAGE_MODELS[config.rope_axes]
+        super().__init__({"image_model": image_model, **dataclasses.asdict(config)})
+        self.network_config = config
         self.latent_format = latent_format()
         self.trained_size_px = trained_size_px
         self.memory_usage_factor = memory_usage_factor(config)

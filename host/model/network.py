@@ -1,4 +1,4 @@
-"""Next-DiT on the host's layers, with the call signature and patches of its diffusion models.
+"""The networks on the host's layers, with the call signature and patches of its diffusion models.
 
 It converts between two conventions. The host: sigma 1 noise, 0 picture; a flow model returns
 noise - picture. The network: t = 1 - sigma, velocity = picture - noise.
@@ -10,17 +10,21 @@ from collections.abc import Callable, Mapping
 import comfy.ldm.common_dit
 import comfy.patcher_extension
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...lumina.config import NextDiTConfig
-from ...lumina.model.next_dit import Block, NextDiT
+from ...lumina.config import DiTConfig, FlagDiTConfig, NextDiTConfig
+from ...lumina.model.backbone import DiT
+from ...lumina.model.flag_dit import FlagDiT
+from ...lumina.model.next_dit import NextDiT
 from .. import versions
-from .ops import CastingHeadGate, finite_in_float16, image_attention, rotate
+from .ops import CastingHeadGate, CastingToken, finite_in_float16, image_attention, rotate
 from .transformer_options import HostForwardOptions, patched_attended, patches
 
 
-class HostNextDiT(NextDiT):
-    """The diffusion_model of `LuminaNext`, which applies other nodes' patches."""
+class HostDiT(DiT):
+    """The diffusion_model of a `LuminaNext`, which applies other nodes' patches."""
+
+    config_class: type[DiTConfig]
 
     def __init__(
         self,
@@ -32,12 +36,13 @@ class HostNextDiT(NextDiT):
         **sizes: object,
     ) -> None:
         super().__init__(
-            NextDiTConfig(**sizes),
+            self.config_class(**sizes),
             ops=finite_in_float16(operations) if dtype == torch.float16 else operations,
             attention=image_attention,
             attended=patched_attended,
             rotate=rotate,
             gate=CastingHeadGate,
+            token=CastingToken,
             device=device,
             dtype=dtype,
         )
@@ -107,6 +112,21 @@ class HostNextDiT(NextDiT):
         return x
 
 
+class HostNextDiT(HostDiT, NextDiT):
+    """Next-DiT in the host."""
+
+    config_class = NextDiTConfig
+
+
+class HostFlagDiT(HostDiT, FlagDiT):
+    """Flag-DiT in the host."""
+
+    config_class = FlagDiTConfig
+
+
+NETWORKS = {network.config_class: network for network in (HostNextDiT, HostFlagDiT)}
+
+
 def _is_patched(index: int, transformer_options: Mapping[str, object]) -> bool:
     return _replacement(index, transformer_options) is not None or bool(
         patches(transformer_options, "double_block")
@@ -120,7 +140,7 @@ def _replacement(index: int, transformer_options: Mapping[str, object]) -> Calla
 
 def _run_patched(
     index: int,
-    block: Block,
+    block: nn.Module,
     x: Tensor,
     first: Tensor,
     caption: Tensor,

@@ -19,7 +19,13 @@ from torch.backends.cuda import (
     can_use_flash_attention,
 )
 
-from ...lumina.model.layers import HeadGate, OffsetRMSNorm, gate_factor, offset_rms_norm
+from ...lumina.model.layers import (
+    HeadGate,
+    LearnedToken,
+    OffsetRMSNorm,
+    gate_factor,
+    offset_rms_norm,
+)
 from ...lumina.options.forward import ForwardOptions
 from .. import versions
 from .transformer_options import HostForwardOptions
@@ -152,6 +158,26 @@ class CastingHeadGate(HeadGate, comfy.ops.CastWeightBiasOp):
         out = x * gate_factor(weight, x)
         comfy.ops.uncast_bias_weight(self, weight, bias, stream)
         return out
+
+
+class CastingToken(LearnedToken, comfy.ops.CastWeightBiasOp):
+    """A learned token that the host may offload, cast or patch."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(dim, device=device, dtype=dtype)
+        self.bias = None  # the host casts a weight and a bias together
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias, stream = comfy.ops.cast_bias_weight(self, x, offloadable=True)
+        token = weight.to(x, copy=True)  # the host may use the memory of `weight` again
+        comfy.ops.uncast_bias_weight(self, weight, bias, stream)
+        return token
 
 
 class CastingRMSNorm(OffsetRMSNorm, comfy.ops.CastWeightBiasOp):

@@ -42,6 +42,15 @@ def patches(transformer_options: Mapping[str, object], name: str) -> list[Callab
     return transformer_options.get("patches", {}).get(name, [])
 
 
+def check_no_positions(transformer_options: Mapping[str, object], network: str) -> None:
+    """Raise ValueError if another node moves or scales rows and columns."""
+    if transformer_options.get("rope_options"):
+        raise ValueError(
+            f'"ScaleROPE" scales and moves rows and columns, and a {network} has none: its tokens '
+            "stand in one line. Remove that node from the MODEL."
+        )
+
+
 def positions(
     height: int, width: int, transformer_options: Mapping[str, object], device: torch.device
 ) -> tuple[Tensor, Tensor]:

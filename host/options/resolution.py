@@ -5,8 +5,8 @@ from comfy.model_patcher import ModelPatcher
 from ...lumina.options.resolution import Resolution
 from ...lumina.rope.scaling import CHOICES, TRAINED_SIZE, chosen_scaling
 from ..choices import Choice, chosen
+from .settings import rope_axes, with_settings
 from .settings import trained_tokens as trained_tokens_of
-from .settings import with_settings
 
 PROPORTIONAL = {"auto": None, "on": True, "off": False}
 
@@ -27,7 +27,7 @@ def with_resolution(
     name, settings = chosen(method, "method", CHOICES)
     resolution = Resolution(
         trained_tokens,
-        scaling=chosen_scaling(name, trained_tokens, settings),
+        scaling=chosen_scaling(name, trained_tokens, settings, axes=rope_axes(model)),
         isotropic=isotropic,
         proportional=PROPORTIONAL[proportional_attention],
     )

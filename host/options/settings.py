@@ -19,7 +19,7 @@ from ...lumina.options.step import Step
 from ..links import MODEL, check_link
 
 KEY = "lumina_next"
-IMAGE_MODEL = "lumina_next"
+IMAGE_MODELS = {2: "lumina_next", 1: "lumina_t2i"}  # by the axes of their RoPE
 
 
 def trained_tokens(model: ModelPatcher, size_px: int = 0) -> int:
@@ -31,10 +31,16 @@ def trained_tokens(model: ModelPatcher, size_px: int = 0) -> int:
     return (size_px or model.model.model_config.trained_size_px) // PX_PER_TOKEN
 
 
+def rope_axes(model: ModelPatcher) -> int:
+    """2, or 1 for a model whose tokens stand in one line. Raises ValueError as `check_model`."""
+    check_model(model)
+    return model.model.diffusion_model.config.rope_axes
+
+
 def check_model(model: ModelPatcher) -> None:
-    """Raise ValueError for a MODEL that is not a Lumina-Next model, and for no MODEL at all."""
+    """Raise ValueError for a MODEL that is none of this pack's, and for no MODEL at all."""
     check_link(model, "model", MODEL)
-    if model.model.model_config.unet_config.get("image_model") != IMAGE_MODEL:
+    if model.model.model_config.unet_config.get("image_model") not in IMAGE_MODELS.values():
         raise ValueError(
             f"The MODEL is not a Lumina-Next model but {type(model.model).__name__}, which this "
             'node cannot change. Connect "Load Lumina-Next Model".'

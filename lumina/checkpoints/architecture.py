@@ -1,19 +1,25 @@
-"""A Next-DiT's architecture from the shapes of its weights, and the strict check of them all."""
+"""A network's architecture from the shapes of its weights, and the strict check of them all."""
 
 from functools import partial
 
-from ..config import PATCH_SIZE, NextDiTConfig
+from ..config import PATCH_SIZE, DiTConfig, FlagDiTConfig, NextDiTConfig
+from ..model.backbone import DiT
+from ..model.flag_dit import FlagDiT
 from ..model.next_dit import NextDiT
 from . import strict
 from .key_names import StateDict, layer_count, to_file_keys
 
+NETWORKS: dict[type[DiTConfig], type[DiT]] = {NextDiTConfig: NextDiT, FlagDiTConfig: FlagDiT}
+LINE_END = "eol_token"  # which only a Flag-DiT has
 
-def config_from_state_dict(native: StateDict, source: str = "The checkpoint") -> NextDiTConfig:
-    """The architecture, from the shapes of weights under released names.
+
+def config_from_state_dict(native: StateDict, source: str = "The checkpoint") -> DiTConfig:
+    """The architecture, from the names and shapes of weights under released names.
 
     Reads first axes and biases where it can: quantized weights are packed along the second.
     Raises ValueError naming a weight that is missing, or sizes that contradict each other.
     """
+    architecture = FlagDiTConfig if LINE_END in native else NextDiTConfig
     size = partial(strict.size, native, source=source)
     columns = size("x_embedder.weight", axis=1)
     if strict.is_four_bit(native["x_embedder.weight"]):
@@ -21,12 +27,12 @@ def config_from_state_dict(native: StateDict, source: str = "The checkpoint") ->
     rows = size("final_layer.linear.bias")
     if rows not in (columns, 2 * columns):
         raise ValueError(
-            f"{source} reads {columns} numbers for each patch and writes {rows}; a Next-DiT writes "
-            "as many as it reads, or twice as many."
+            f"{source} reads {columns} numbers for each patch and writes {rows}; a "
+            f"{architecture.network} writes as many as it reads, or twice as many."
         )
     dim, heads = size("x_embedder.bias"), size("layers.0.attention.gate")
     try:
-        return NextDiTConfig(
+        return architecture(
             dim=dim,
             layers=layer_count(native, "layers.{}.", source),
             heads=heads,
@@ -38,16 +44,18 @@ def config_from_state_dict(native: StateDict, source: str = "The checkpoint") ->
             learn_sigma=rows == 2 * columns,
         )
     except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"{source} is not a Next-DiT that can run: {error}.") from error
+        raise ValueError(
+            f"{source} is not a {architecture.network} that can run: {error}."
+        ) from error
 
 
-def checked_config(native: StateDict, source: str = "The checkpoint") -> NextDiTConfig:
+def checked_config(native: StateDict, source: str = "The checkpoint") -> DiTConfig:
     """The architecture, after a strict check of all weights, which have released names.
 
     Raises ValueError as `config_from_state_dict` and `strict.check` do.
     """
     config = config_from_state_dict(native, source)
-    state_dict = to_file_keys(NextDiT(config, device="meta").state_dict())
-    expected = {key: weight.shape for key, weight in state_dict.items()}
-    strict.check(native, expected, source, network_name="Next-DiT")
+    network = NETWORKS[type(config)](config, device="meta")
+    expected = {key: weight.shape for key, weight in to_file_keys(network.state_dict()).items()}
+    strict.check(native, expected, source, network_name=config.network)
     return config

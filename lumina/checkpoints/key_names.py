@@ -134,7 +134,8 @@ SCALES = frozenset(
 OLD_SCALES = frozenset(("weight_scale", "input_scale", "scale_weight", "scale_input"))
 
 
-_GATE = ".attention.gate"
+# Released parameters that are modules of their own here.
+_BARE = (".attention.gate", "eol_token")
 _NEXT_DIT_KEY = re.compile(
     r"((?:(?:_orig_mod|module|model|diffusion_model|transformer)\.)*)"
     r"(?:layers\.\d+|[xt]_embedder|cap_embedder|final_layer"
@@ -172,16 +173,18 @@ def prefix_of(keys: Iterable[str], source: str = "The checkpoint") -> str:
 
 
 def to_module_keys(native: StateDict) -> dict[str, Tensor]:
-    """Released names to those of `NextDiT.state_dict()`; keys may have a prefix."""
-    return {key + ".weight" if key.endswith(_GATE) else key: t for key, t in native.items()}
+    """Released names to those of a network's state_dict(); keys may have a prefix."""
+    return {key + ".weight" if key.endswith(_BARE) else key: t for key, t in native.items()}
 
 
 def to_file_keys(module_state: StateDict) -> dict[str, Tensor]:
-    """Names of `NextDiT.state_dict()` to the released ones; keys may have a prefix."""
-    return {
-        key.removesuffix(".weight") if key.endswith(_GATE + ".weight") else key: tensor
-        for key, tensor in module_state.items()
-    }
+    """Names of a network's state_dict() to the released ones; keys may have a prefix."""
+    return {_file_key(key): tensor for key, tensor in module_state.items()}
+
+
+def _file_key(key: str) -> str:
+    bare = key.removesuffix(".weight")
+    return bare if bare.endswith(_BARE) else key
 
 
 def is_quantization(key: str) -> bool:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OtherModel:
-    """A model that is not a text-to-image Next-DiT. name completes "It is ..."."""
+    """A model that none of the loaders here takes. name completes "It is ..."."""
 
     name: str
     advice: str
 
 
 def identify(keys: Iterable[str]) -> OtherModel | None:
-    """The other model that these keys belong to; None for a Next-DiT or an unknown model."""
+    """The other model that these keys belong to; None for one of ours or an unknown one."""
     joined = "\n".join(keys)
     for pattern, model in _MODELS:
         if pattern.search(joined):
@@ -51,17 +51,10 @@ _TABLE: tuple[tuple[str, OtherModel | None], ...] = (
         OtherModel("a DiT for ImageNet classes", _NOT_TEXT_TO_IMAGE),
     ),
     (
-        r"\beol_token$",
-        OtherModel(
-            "Lumina-T2I 5B, a Flag-DiT",
-            "Its architecture is another one; use Lumina-Next-T2I or Lumina-Next-SFT.",
-        ),
-    ),
-    (
         r"\bblocks\.\d+\.attention\.wk_y\.",
         OtherModel("Lumina-T2Music or Lumina-T2Audio, which make sound", _NOT_TEXT_TO_IMAGE),
     ),
-    # A Next-DiT, perhaps with the text encoder and the VAE it was saved with.
+    # A Next-DiT or Flag-DiT, perhaps with the text encoder and the VAE it was saved with.
     (r"\blayers\.\d+\.(attention\.wk_y|norm1_context)\.weight$", None),
     (r"\bjoint_blocks\.\d+\.", OtherModel("Stable Diffusion 3", _LOAD_CHECKPOINT)),
     (

@@ -1,7 +1,7 @@
 """Layers that several networks share, and `LayerKit`, in which a network gets its layers.
 
 By default they are torch's own; a host hands in its layers, attention and rotation. Here are
-attention, head gate, norm, time embedder and feed-forward.
+attention, head gate, learned token, norm, time embedder and feed-forward.
 
 Axes: B batch, L image tokens, S caption tokens, D width.
 """
@@ -123,6 +123,24 @@ def gate_factor(weight: Tensor, x: Tensor) -> Tensor:
     return weight.to(x).tanh()[:, None, None]
 
 
+class LearnedToken(nn.Module):
+    """A learned token: a module of its own, as `HeadGate`, though its released name is bare."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The token (D,), on the device and in the dtype of `x`."""
+        return self.weight.to(x)
+
+
 class OffsetRMSNorm(nn.Module):
     """An RMS norm that scales by `offset` + stored weight; offset is 1 in Gemma, 0 in LLaMA."""
 
@@ -166,6 +184,7 @@ class LayerKit:
     attended: Attended = unpatched
     rotate: Rotate = rope.rotate
     gate: type[HeadGate] = HeadGate
+    token: type[LearnedToken] = LearnedToken
     norm: type[OffsetRMSNorm] = OffsetRMSNorm
     tied_head: TiedHead = embedding_as_head
     device: torch.device | str | None = None
@@ -190,6 +209,9 @@ class LayerKit:
 
     def head_gate(self, heads: int) -> nn.Module:
         return self.gate(heads, device=self.device, dtype=self.dtype)
+
+    def learned_token(self, dim: int) -> nn.Module:
+        return self.token(dim, device=self.device, dtype=self.dtype)
 
 
 def time_features(t: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ released code has it.
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -67,6 +68,8 @@ class ContextDrop:
 class Cells:
     """The grid of one forward pass cut into cells of factor x factor tokens.
 
+    line_ends: 1 where a token that is no part of the picture ends each row; it stays as it is.
+
     Keys are averaged after rotation, each at its own position, so that a cell needs none. Measured
     on the demo model, averaging first and rotating to the middle of the cell makes no difference
     in what 40 pictures show (benchmarks/results/pooling.json).
@@ -75,12 +78,20 @@ class Cells:
     height: int
     width: int
     factor: int
+    line_ends: int = 0
 
     def pooled(self, x: Tensor) -> Tensor:
         """Mean of each cell of `x` (B, heads, height * width, C): (B, heads, cells, C).
 
-        Cells at the right and bottom edge may be smaller.
+        Cells at the right and bottom edge may be smaller. Line ends, if any, follow the cells.
         """
+        if self.line_ends:
+            rows = x.unflatten(2, (self.height, self.width + self.line_ends))
+            cells = self._pooled(rows[:, :, :, : self.width].flatten(2, 3))
+            return torch.cat([cells, rows[:, :, :, self.width :].flatten(2, 3)], dim=2)
+        return self._pooled(x)
+
+    def _pooled(self, x: Tensor) -> Tensor:
         grid = x.transpose(-1, -2).unflatten(-1, (self.height, self.width))
         cells = F.avg_pool2d(
             grid.flatten(0, 1), self.factor, ceil_mode=True, count_include_pad=False

@@ -42,23 +42,28 @@ class Resolution:
                 f"got {self.trained_tokens}."
             )
 
-    def ratios(self, frame: tuple[int, int]) -> tuple[float, float]:
-        """Tokens over trained tokens, for rows and columns."""
+    def ratios(self, frame: tuple[int, int], axes: int = 2) -> tuple[float, ...]:
+        """Tokens over trained tokens, for rows and columns; for one axis that of the areas."""
         height, width = (side / self.trained_tokens for side in frame)
+        if axes == 1:
+            return (height * width,)
         return (math.sqrt(height * width),) * 2 if self.isotropic else (height, width)
 
     def rotation(self, step: Step) -> Tensor | None:
         """The call's RoPE table; None where the trained one serves."""
-        ratios = self.ratios(step.frame)
+        ratios = self.ratios(step.frame, step.rope_axes)
         if self.scaling is None or max(ratios) <= 1:
             return None
         t = step.t if self.scaling.depends_on_time else 0.0
-        axes = (Axis(ratio, self.trained_tokens, step.head_dim, t) for ratio in ratios)
+        size = step.head_dim, t, step.rope_axes
+        axes = (Axis(ratio, self.trained_tokens, *size) for ratio in ratios)
         return step.rotation(*map(self.scaling.frequencies, axes))
 
     def attention_scale(self, step: Step) -> float | None:
         """The call's softmax scale; None for the usual one."""
-        tokens, trained = len(step.rows) * len(step.columns), self.trained_tokens**2
+        # As the released code counts, with one line end more in each row than there are.
+        trained = self.trained_tokens * (self.trained_tokens + 2 * step.line_ends)
+        tokens = step.tokens
         wanted = tokens > trained if self.proportional is None else self.proportional
         if not wanted or tokens == trained:
             return None

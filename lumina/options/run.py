@@ -29,7 +29,8 @@ class RunSettings:
         if self.context_drop is not None:
             dropping = self.context_drop.layers(step.t, step.layers)
             if dropping:
-                cells = Cells(len(step.rows), len(step.columns), self.context_drop.factor)
+                height, width = len(step.rows), len(step.columns)
+                cells = Cells(height, width, self.context_drop.factor, step.line_ends)
         if rotation is None:
             rotation = step.trained_rotation()
         return ForwardOptions(rotation, scale, cells, dropping)

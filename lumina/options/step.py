@@ -15,7 +15,8 @@ class Step:
 
     sigma (B,): 1 noise, 0 picture. rows (H,), columns (W,): where the tokens stand: 0, 1, 2 ...,
     elsewhere if the host's ScaleROPE moved them. frame: rows and columns of the whole picture, more
-    than this call's own where conditioning is limited to an area.
+    than this call's own where conditioning is limited to an area. rope_axes: 2, or 1 where tokens
+    stand in one line, each row with a line end behind it.
     """
 
     sigma: Tensor
@@ -25,6 +26,17 @@ class Step:
     layers: int
     head_dim: int
     device: torch.device
+    rope_axes: int = 2
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens attend to each other, line ends included."""
+        return len(self.rows) * (len(self.columns) + self.line_ends)
+
+    @property
+    def line_ends(self) -> int:
+        """How many of them stand behind each row."""
+        return 2 - self.rope_axes
 
     @cached_property
     def t(self) -> float:
@@ -33,9 +45,10 @@ class Step:
 
     def trained_rotation(self) -> Tensor:
         """The RoPE table of the frequencies as trained, where the tokens stand."""
-        return self.rotation(*[rope.frequencies(self.head_dim, device=self.device)] * 2)
+        frequency = rope.frequencies(self.head_dim, axes=self.rope_axes, device=self.device)
+        return self.rotation(*[frequency] * self.rope_axes)
 
-    def rotation(self, row_frequencies: Tensor, column_frequencies: Tensor) -> Tensor:
-        """The RoPE table of these frequencies (head_dim / 4,), where the tokens stand."""
-        frequencies = row_frequencies, column_frequencies
-        return rope.rotation_table((self.rows, self.columns), frequencies, self.device)
+    def rotation(self, *frequencies: Tensor) -> Tensor:
+        """The RoPE table of each axis's frequencies, where the tokens stand."""
+        axes = (self.rows, self.columns) if self.rope_axes == 2 else rope.positions(self.tokens)
+        return rope.rotation_table(axes, frequencies, self.device)

@@ -10,7 +10,7 @@ well, the method that suits the model, or `none`.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -61,20 +61,28 @@ PARAMETERS = {
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of one forward pass: ratio s >= 1, trained tokens L, head size d, time t."""
+    """One axis of one forward pass: ratio s >= 1, trained tokens L, head size d, time t.
+
+    axes: of how many it is one; an axis that is the only one runs along the tokens of all rows.
+    """
 
     ratio: float
     trained_tokens: int
     head_dim: int
     t: float
+    axes: int = 2
 
     def base(self, factor: float) -> Tensor:
         """Frequencies with the base multiplied by `factor`."""
-        return rotation.frequencies(self.head_dim, theta=THETA, ntk=factor)
+        return rotation.frequencies(self.head_dim, axes=self.axes, theta=THETA, ntk=factor)
+
+    @property
+    def trained(self) -> Tensor:
+        return self.base(1.0)
 
     @property
     def interpolated(self) -> Tensor:
-        return rotation.frequencies(self.head_dim, theta=THETA, linear=self.ratio)
+        return self.trained / self.ratio
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ class Scaling:
         At ratio 1 or less they are the trained ones, whatever the method.
         """
         if axis.ratio <= 1:
-            return rotation.frequencies(axis.head_dim, theta=THETA)
+            return axis.trained
         return METHODS[self.method].scaled(axis, self)
 
 
@@ -157,15 +165,14 @@ def watershed(axis: Axis, scaling: Scaling) -> Tensor:
 
 
 def yarn(axis: Axis, scaling: Scaling) -> Tensor:
-    trained = rotation.frequencies(axis.head_dim, theta=THETA)
-    turns = axis.trained_tokens * trained / (2 * math.pi)
+    turns = axis.trained_tokens * axis.trained / (2 * math.pi)
     kept = ((turns - YARN_SLOW) / (YARN_FAST - YARN_SLOW)).clamp(0, 1)
-    return torch.lerp(axis.interpolated, trained, kept)
+    return torch.lerp(axis.interpolated, axis.trained, kept)
 
 
 def dype(axis: Axis, scaling: Scaling) -> Tensor:
     power = scaling.dype_scale * (1 - axis.t) ** scaling.dype_exponent
-    moved = Axis(axis.ratio**power, axis.trained_tokens, axis.head_dim, axis.t)
+    moved = replace(axis, ratio=axis.ratio**power)
     return DYPE_BASES[scaling.dype_base](moved, scaling)
 
 
@@ -178,6 +185,7 @@ class Method:
 
     scaled(axis, scaling): the frequencies of an axis of ratio above 1. formula: the same on paper.
     use: when to choose it. source: paper or code. settings: the fields of `Scaling` that it reads.
+    serves_one_axis: whether it says anything of tokens that stand in one line, as in Flag-DiT.
     """
 
     scaled: Callable[[Axis, Scaling], Tensor]
@@ -185,6 +193,7 @@ class Method:
     use: str
     source: str
     depends_on_time: bool = False
+    serves_one_axis: bool = False
     settings: tuple[str, ...] = ()
     other_names: str = ""
 
@@ -195,6 +204,7 @@ METHODS = {
         formula="f' = f / s",
         use="stretches everything; layout right, details soft.",
         source="position interpolation, arXiv:2306.15595",
+        serves_one_axis=True,
         other_names="diffusers: linear_factor",
     ),
     "ntk": Method(
@@ -202,6 +212,7 @@ METHODS = {
         formula="f'_k = (b s)^(-4k/d)",
         use="keeps details, may repeat objects.",
         source="the released code, without its watershed",
+        serves_one_axis=True,
         other_names="diffusers: ntk_factor",
     ),
     "frequency_aware": Method(
@@ -225,6 +236,7 @@ METHODS = {
         use="the released code's switch from linear to ntk.",
         source="the released code, which calls it time-aware",
         depends_on_time=True,
+        serves_one_axis=True,
         settings=("watershed",),
         other_names="diffusers: scaling_watershed",
     ),
@@ -248,7 +260,7 @@ AUTO, NONE = "auto", "none"
 # What a user chooses from, and when.
 CHOICES = {
     AUTO: f"time_aware, or watershed at {LATE_WATERSHED:g} for a model trained below "
-    f"{SMALL_GRID_TOKENS * PX_PER_TOKEN} px.",
+    f"{SMALL_GRID_TOKENS * PX_PER_TOKEN} px; ntk for Lumina-T2I.",
     NONE: "positions as trained.",
     **{name: method.use for name, method in METHODS.items()},
 }
@@ -260,16 +272,24 @@ def short_name(method: str, setting: str) -> str:
 
 
 def chosen_scaling(
-    choice: str, trained_tokens: int, settings: Mapping[str, object]
+    choice: str, trained_tokens: int, settings: Mapping[str, object], *, axes: int = 2
 ) -> Scaling | None:
     """What `choice`, one of CHOICES, means for a model trained with so many tokens along a side.
 
-    settings: the method's own, by their short names. None leaves the positions as trained.
+    settings: the method's own, by their short names. axes: of the model's RoPE; with one, `auto` is
+    ntk by the ratio of the areas, as in the released code of Lumina-T2I. None leaves the positions
+    as trained. Raises ValueError for a method that needs rows and columns where there is one axis.
     """
     if choice == AUTO:
-        return suited_to(trained_tokens)
+        return suited_to(trained_tokens) if axes == 2 else Scaling("ntk")
     if choice == NONE:
         return None
+    if axes == 1 and not METHODS[choice].serves_one_axis:
+        serving = [name for name, method in METHODS.items() if method.serves_one_axis]
+        raise ValueError(
+            f'The method "{choice}" scales rows and columns, and the tokens of this model stand in '
+            f"one line (Flag-DiT). Choose {AUTO}, {NONE}, {', '.join(serving)}."
+        )
     fields = {short_name(choice, field): field for field in METHODS[choice].settings}
     given = {fields[name]: value for name, value in settings.items()}
     return Scaling(choice, **given)  # type: ignore[arg-type]  # which checks them itself

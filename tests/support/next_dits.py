@@ -1,21 +1,23 @@
-"""Small Next-DiTs for the tests: weights under the released names, as they are and quantized."""
+"""Small networks for the tests: weights under the released names, as they are and quantized."""
 
 import torch
 
 from lumina_next.lumina.checkpoints import key_names
-from lumina_next.lumina.config import NextDiTConfig
-from lumina_next.lumina.model.next_dit import NextDiT
+from lumina_next.lumina.checkpoints.architecture import NETWORKS
+from lumina_next.lumina.config import FlagDiTConfig, NextDiTConfig
 
 WEIGHTS = {"layers.0.w": torch.arange(6.0).view(2, 3), "layers.1.w": torch.ones(4)}
 
 
-TINY = NextDiTConfig(dim=32, layers=2, heads=4, kv_heads=2, caption_dim=24, ffn_dim=64)
+SIZES = {"dim": 32, "layers": 2, "heads": 4, "kv_heads": 2, "caption_dim": 24, "ffn_dim": 64}
+TINY = NextDiTConfig(**SIZES)
+TINY_FLAG_DIT = FlagDiTConfig(**SIZES)
 
 
 def native_weights(config=TINY, device="cpu"):
     """Random weights of a model under the released names."""
     torch.manual_seed(0)
-    shapes = key_names.to_file_keys(NextDiT(config, device="meta").state_dict())
+    shapes = key_names.to_file_keys(NETWORKS[type(config)](config, device="meta").state_dict())
     return {key: torch.randn(value.shape, device=device) for key, value in shapes.items()}
 
 

@@ -1,5 +1,7 @@
 """The host's attention and layers, as the network calls them."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -82,7 +84,7 @@ def float16_network(operations, **scales):
         device=None,
         operations=operations,
         image_model="",
-        **{name: getattr(CONFIG, name) for name in CONFIG.__dataclass_fields__},
+        **dataclasses.asdict(CONFIG),
     )
     randomize(network)
     for name, weight in network.named_parameters():

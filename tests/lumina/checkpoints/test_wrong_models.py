@@ -11,7 +11,6 @@ WRONG = {
     "diffusion_model.layers.0.attention.gate.diff": "a LoRA",
     "context_refiner.0.attention.qkv.weight": "Lumina-Image 2.0.*Load Diffusion Model",
     "model.diffusion_model.noise_refiner.1.attention.out.weight": "Z-Image.*Load Diffusion Model",
-    "eol_token": "Lumina-T2I 5B",
     "y_embedder.embedding_table.weight": "ImageNet",
     "layers.3.feed_forward.experts.0.w1.weight": "mixture-of-experts",
     "layers.3.feed_forward_time.experts.0.w1.weight": "mixture-of-experts",
@@ -45,6 +44,6 @@ def test_wrong_model_is_named_with_what_to_do(key, said):
 
 def test_older_relatives_that_share_most_names_are_told_apart(weights):
     """Each is a Next-DiT's weights plus what only that relative has."""
-    for key in ("eol_token", "noise_refiner.0.attention.wk.weight", "y_embedder.embedding_table.w"):
+    for key in ("noise_refiner.0.attention.wk.weight", "y_embedder.embedding_table.w"):
         with pytest.raises(ValueError, match="is not a Lumina-Next model but"):
             key_names.to_native(weights | {key: torch.ones(1)})

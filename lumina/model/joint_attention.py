@@ -1,0 +1,70 @@
+"""Self-attention of the picture and, through a gate for each head, cross-attention to the caption.
+
+Axes: B batch, L image tokens, S caption tokens, D width.
+"""
+
+from torch import Tensor, nn
+
+from ..config import DiTConfig
+from ..options.forward import ForwardOptions
+from .layers import LayerKit
+
+
+class JointAttention(nn.Module):
+    """Image tokens attend to each other and, through a gate for each head, to the caption.
+
+    Both streams share the rotated queries and the output projection; caption keys are not
+    rotated. Queries and keys are normalized over all heads at once (`qk_norm`).
+    """
+
+    def __init__(self, config: DiTConfig, kit: LayerKit) -> None:
+        super().__init__()
+        self.attention, self.attended, self.rotate = kit.attention, kit.attended, kit.rotate
+        self.heads, self.kv_heads = config.heads, config.kv_heads
+        self.scale = config.head_dim**-0.5
+        dim, kv_dim = config.dim, config.kv_dim
+        self.wq = kit.linear(dim, dim, bias=False)
+        self.wk = kit.linear(dim, kv_dim, bias=False)
+        self.wv = kit.linear(dim, kv_dim, bias=False)
+        self.wk_y = kit.linear(config.caption_dim, kv_dim, bias=False)
+        self.wv_y = kit.linear(config.caption_dim, kv_dim, bias=False)
+        self.gate = kit.head_gate(config.heads)
+        self.wo = kit.linear(dim, dim, bias=False)
+        norm = kit.layer_norm if config.qk_norm else _identity
+        self.q_norm = norm(dim, config.norm_eps)
+        self.k_norm = norm(kv_dim, config.norm_eps)
+        self.ky_norm = norm(kv_dim, config.norm_eps)
+
+    def forward(
+        self, x: Tensor, caption: Tensor, mask: Tensor | None, options: ForwardOptions
+    ) -> Tensor:
+        """x (B, L, D), caption (B, S, caption_dim), mask: bias (B, 1, 1, S) -> (B, L, D)."""
+        q = self._rotated(self.q_norm(self.wq(x)), self.heads, options.rotation)
+        k = self._rotated(self.k_norm(self.wk(x)), self.kv_heads, options.rotation)
+        v = self._kv_heads(self.wv(x))
+        if options.cells is not None:
+            k, v = options.cells.pooled(k), options.cells.pooled(v)
+        k_y = self._kv_heads(self.ky_norm(self.wk_y(caption)))
+        v_y = self._kv_heads(self.wv_y(caption))
+
+        scale = self.scale if options.self_attention_scale is None else options.self_attention_scale
+        image = self.attention(q, k, v, mask=None, scale=scale, options=options)
+        text = self.attention(q, k_y, v_y, mask=mask, scale=self.scale, options=options)
+        del q, k, v  # each as large as x, while the sum takes the memory that they hold
+        out = self.gate(text).add_(image).transpose(1, 2).flatten(2)  # (B, L, D)
+        return self.wo(self.attended(out, options))
+
+    def _rotated(self, x: Tensor, heads: int, rotation: Tensor | None) -> Tensor:
+        """x (B, L, heads * head_dim) -> (B, heads, L, head_dim)."""
+        if rotation is None:
+            raise ValueError(
+                "self-attention needs the RoPE table that the network's forward fills in"
+            )
+        return self.rotate(x.unflatten(-1, (heads, -1)), rotation).transpose(1, 2)
+
+    def _kv_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.kv_heads, -1)).transpose(1, 2)  # (B, kv_heads, ., head_dim)
+
+
+def _identity(dim: int, eps: float) -> nn.Module:
+    return nn.Identity()
