@@ -22,13 +22,10 @@ class LeftOut:
                 f"models/embeddings; {'it was' if one else 'they were'} left out."
             )
         if self.foreign:
-            names, one = _quoted(self.foreign), len(self.foreign) == 1
             widths = " or ".join(str(width) for width in sorted({*self.foreign.values()})[:3])
             yield (
-                f"The {'embedding' if one else 'embeddings'} {names} {'has' if one else 'have'} "
-                f"{widths} features, this text encoder {self.width}: "
-                f"{'it was' if one else 'they were'} made for another one, and "
-                f"{'was' if one else 'were'} left out."
+                f"Made for another text encoder, and left out: embedding {_quoted(self.foreign)}, "
+                f"of {widths} features where this text encoder has {self.width}."
             )
 
 
