@@ -17,8 +17,9 @@ from ...lumina.model.backbone import DiT
 from ...lumina.model.flag_dit import FlagDiT
 from ...lumina.model.next_dit import NextDiT
 from .. import versions
+from .attention_patches import PatchedAttention
 from .ops import CastingHeadGate, CastingToken, finite_in_float16, image_attention, rotate
-from .transformer_options import HostForwardOptions, patched_attended, patches
+from .transformer_options import HostForwardOptions, patches
 
 
 class HostDiT(DiT):
@@ -39,7 +40,7 @@ class HostDiT(DiT):
             self.config_class(**sizes),
             ops=finite_in_float16(operations) if dtype == torch.float16 else operations,
             attention=image_attention,
-            attended=patched_attended,
+            hooks=PatchedAttention(),
             rotate=rotate,
             gate=CastingHeadGate,
             token=CastingToken,

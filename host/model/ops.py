@@ -44,7 +44,7 @@ def image_attention(
 ) -> Tensor:
     """`Attention` by the backend that the user chose for diffusion models."""
     if mask is not None or not options.shares_heads:
-        k, v = _for_each_head(k, q), _for_each_head(v, q)
+        k, v = for_each_head(k, q), for_each_head(v, q)
     arguments: dict[str, object] = {"transformer_options": options.transformer_options}
     if k.shape[1] != q.shape[1]:
         arguments["enable_gqa"] = True
@@ -65,10 +65,10 @@ def text_attention(
     backend = comfy.ldm.modules.attention.optimized_attention_for_device(
         q.device, mask=True, small_input=True
     )
-    return _attend(backend, q, _for_each_head(k, q), _for_each_head(v, q), mask, scale, {})
+    return _attend(backend, q, for_each_head(k, q), for_each_head(v, q), mask, scale, {})
 
 
-def _for_each_head(shared: Tensor, q: Tensor) -> Tensor:
+def for_each_head(shared: Tensor, q: Tensor) -> Tensor:
     """Keys or values (B, kv_heads, S, head_dim) repeated to as many heads as `q` has."""
     repeats = q.shape[1] // shared.shape[1]
     return shared if repeats == 1 else shared.repeat_interleave(repeats, dim=1)

@@ -30,13 +30,6 @@ class HostForwardOptions(ForwardOptions):
         return cls(**given, shares_heads=shares_heads)
 
 
-def patched_attended(out: Tensor, options: HostForwardOptions) -> Tensor:
-    """Attention output (B, L, D) after the host's patches, such as those of NAGuidance."""
-    for patch in patches(options.transformer_options, "attn1_output_patch"):
-        out = patch(out, options.transformer_options)
-    return out
-
-
 def patches(transformer_options: Mapping[str, object], name: str) -> list[Callable]:
     """The patches that other nodes set on the model under `name`."""
     return transformer_options.get("patches", {}).get(name, [])

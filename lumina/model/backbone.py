@@ -18,8 +18,9 @@ from ..config import DiTConfig
 from ..options.forward import ForwardOptions
 from .caption import additive_mask, masked_mean
 from .layers import (
-    Attended,
+    NO_HOOKS,
     Attention,
+    AttentionHooks,
     HeadGate,
     LayerKit,
     LearnedToken,
@@ -27,7 +28,6 @@ from .layers import (
     Rotate,
     TimeEmbedder,
     scaled_dot_product_attention,
-    unpatched,
 )
 from .patches import patchify, unpatchify
 
@@ -45,7 +45,7 @@ class DiT(nn.Module):
         *,
         ops: Operations = nn,
         attention: Attention = scaled_dot_product_attention,
-        attended: Attended = unpatched,
+        hooks: AttentionHooks = NO_HOOKS,
         rotate: Rotate = rope.rotate,
         gate: type[HeadGate] = HeadGate,
         token: type[LearnedToken] = LearnedToken,
@@ -58,7 +58,7 @@ class DiT(nn.Module):
             LayerKit(
                 ops=ops,
                 attention=attention,
-                attended=attended,
+                hooks=hooks,
                 rotate=rotate,
                 gate=gate,
                 token=token,

@@ -19,7 +19,7 @@ class JointAttention(nn.Module):
 
     def __init__(self, config: DiTConfig, kit: LayerKit) -> None:
         super().__init__()
-        self.attention, self.attended, self.rotate = kit.attention, kit.attended, kit.rotate
+        self.attention, self.hooks, self.rotate = kit.attention, kit.hooks, kit.rotate
         self.heads, self.kv_heads = config.heads, config.kv_heads
         self.scale = config.head_dim**-0.5
         dim, kv_dim = config.dim, config.kv_dim
@@ -39,9 +39,9 @@ class JointAttention(nn.Module):
         self, x: Tensor, caption: Tensor, mask: Tensor | None, options: ForwardOptions
     ) -> Tensor:
         """x (B, L, D), caption (B, S, caption_dim), mask: bias (B, 1, 1, S) -> (B, L, D)."""
-        q = self._rotated(self.q_norm(self.wq(x)), self.heads, options.rotation)
-        k = self._rotated(self.k_norm(self.wk(x)), self.kv_heads, options.rotation)
-        v = self._kv_heads(self.wv(x))
+        q, k = _heads(self.q_norm(self.wq(x)), self.heads), self._kv_heads(self.k_norm(self.wk(x)))
+        q, k, v, rotation = self.hooks.inputs(q, k, self._kv_heads(self.wv(x)), options)
+        q, k = self._rotated(q, rotation), self._rotated(k, rotation)
         if options.cells is not None:
             k, v = options.cells.pooled(k), options.cells.pooled(v)
         k_y = self._kv_heads(self.ky_norm(self.wk_y(caption)))
@@ -52,18 +52,22 @@ class JointAttention(nn.Module):
         text = self.attention(q, k_y, v_y, mask=mask, scale=self.scale, options=options)
         del q, k, v  # each as large as x, while the sum takes the memory that they hold
         out = self.gate(text).add_(image).transpose(1, 2).flatten(2)  # (B, L, D)
-        return self.wo(self.attended(out, options))
+        return self.wo(self.hooks.output(out, options))
 
-    def _rotated(self, x: Tensor, heads: int, rotation: Tensor | None) -> Tensor:
-        """x (B, L, heads * head_dim) -> (B, heads, L, head_dim)."""
+    def _rotated(self, x: Tensor, rotation: Tensor | None) -> Tensor:
         if rotation is None:
             raise ValueError(
                 "self-attention needs the RoPE table that the network's forward fills in"
             )
-        return self.rotate(x.unflatten(-1, (heads, -1)), rotation).transpose(1, 2)
+        return self.rotate(x.transpose(1, 2), rotation).transpose(1, 2)
 
     def _kv_heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.kv_heads, -1)).transpose(1, 2)  # (B, kv_heads, ., head_dim)
+        return _heads(x, self.kv_heads)
+
+
+def _heads(x: Tensor, count: int) -> Tensor:
+    """x (B, L, count * head_dim) -> (B, count, L, head_dim)."""
+    return x.unflatten(-1, (count, -1)).transpose(1, 2)
 
 
 def _identity(dim: int, eps: float) -> nn.Module:

@@ -64,12 +64,6 @@ class TiedHead(Protocol):
     def __call__(self, embedding: nn.Module, state: Tensor) -> Tensor: ...
 
 
-class Attended(Protocol):
-    """A hook for patches: takes and returns self-attention's (B, L, D), before the projection."""
-
-    def __call__(self, out: Tensor, options: ForwardOptions) -> Tensor: ...
-
-
 def scaled_dot_product_attention(
     q: Tensor,
     k: Tensor,
@@ -86,9 +80,18 @@ def scaled_dot_product_attention(
     )
 
 
-def unpatched(out: Tensor, options: ForwardOptions) -> Tensor:
-    """The default `Attended`: no patches."""
-    return out
+class AttentionHooks:
+    """Where a host's patches reach into attention; these change nothing."""
+
+    def inputs(
+        self, q: Tensor, k: Tensor, v: Tensor, options: ForwardOptions
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Queries, keys and values (B, heads, L, head_dim) before rotation, and the RoPE table."""
+        return q, k, v, options.rotation
+
+    def output(self, out: Tensor, options: ForwardOptions) -> Tensor:
+        """What attention gives (B, L, D), before its projection."""
+        return out
 
 
 def embedding_as_head(embedding: nn.Module, state: Tensor) -> Tensor:
@@ -171,6 +174,9 @@ def offset_rms_norm(x: Tensor, weight: Tensor, eps: float, offset: float) -> Ten
     return (x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + eps) * scale).to(x.dtype)
 
 
+NO_HOOKS = AttentionHooks()
+
+
 @dataclass(frozen=True)
 class LayerKit:
     """The layers that a network is built from, and its weights' device and dtype.
@@ -181,7 +187,7 @@ class LayerKit:
 
     ops: Operations = nn
     attention: Attention = scaled_dot_product_attention
-    attended: Attended = unpatched
+    hooks: AttentionHooks = NO_HOOKS
     rotate: Rotate = rope.rotate
     gate: type[HeadGate] = HeadGate
     token: type[LearnedToken] = LearnedToken
