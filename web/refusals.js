@@ -83,7 +83,7 @@ function nodesOf(executionId) {
   const nodes = [];
   let graph = app.rootGraph ?? app.graph;
   for (const id of String(executionId).split(":")) {
-    const node = graph?.getNodeById(Number(id));
+    const node = graph?.getNodeById(id);
     if (!node) break;
     nodes.push(node);
     graph = node.subgraph;
