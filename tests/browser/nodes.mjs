@@ -1,16 +1,19 @@
 // Looks at the pack's nodes in ComfyUI's editor, on the classic canvas and in Nodes 2.0: new nodes,
-// refused files, what a run says on a node, search and tooltips. What was seen is printed as one
-// JSON object for tests/browser/test_nodes.py.
+// refused files, what a run says on a node, and search. What was seen is printed as one JSON object
+// for tests/browser/test_nodes.py.
 //
 //     node nodes.mjs SETTINGS
 //
 // SETTINGS is a JSON object: url of the server, chromium and folder (for screenshots) as paths,
-// graph (the demo's, in API format), foreign (a model's file to be refused) and vae (one that reads
-// other latents).
+// graph (the demo's, in API format), foreign (a model's file to be refused), encoder (a text
+// encoder for another model) and vae (one that reads other latents).
 
 import path from "node:path";
 import { chromium } from "playwright-core";
 import { FLAGS, PATIENCE_MS, watch } from "./page.mjs";
+
+// Two, or the second run would take what the first one encoded.
+const PROMPTS = { classic: "a cat on a red star", nodes2: "a cat in a blue ring" };
 
 async function main(settings) {
   const browser = await chromium.launch({ executablePath: settings.chromium, args: FLAGS });
@@ -24,9 +27,10 @@ async function main(settings) {
       const shoot = (name) =>
         page.screenshot({ path: path.join(settings.folder, `${renderer}-${name}.png`) });
       const refused = await refuse(page, settings, shoot);
-      const said = await runUnknownWords(page, settings, shoot);
+      const failed = await fail(page, settings);
+      const said = await runUnknownWords(page, PROMPTS[renderer], settings, shoot);
       const fresh = await addNodes(page, shoot);
-      seen[renderer] = { refused, said, fresh, found: await search(page, shoot) };
+      seen[renderer] = { refused, failed, said, fresh, found: await search(page, shoot) };
     }
     return { ...watched, ...seen };
   } finally {
@@ -109,9 +113,19 @@ async function refusals(page) {
   );
 }
 
+// A node of ComfyUI's own that fails by what the pack says.
+async function fail(page, { encoder }) {
+  const chosen = await valueOf(page, "LuminaNextTextEncoderLoader", "text_encoder_name");
+  await setWidget(page, "LuminaNextTextEncoderLoader", "text_encoder_name", encoder);
+  await queue(page);
+  const failed = await refusals(page);
+  await setWidget(page, "LuminaNextTextEncoderLoader", "text_encoder_name", chosen);
+  return failed;
+}
+
 // A run with words that the demo model does not know, and with a VAE for other latents.
-async function runUnknownWords(page, { vae }, shoot) {
-  await page.evaluate(() => {
+async function runUnknownWords(page, prompt, { vae }, shoot) {
+  await page.evaluate((prompt) => {
     const { graph } = window.app;
     const node = window.LiteGraph.createNode("LuminaNextTextEncode");
     graph.add(node);
@@ -122,24 +136,25 @@ async function runUnknownWords(page, { vae }, shoot) {
       node.connect(slot, sampler, sampler.inputs.findIndex((input) => input.name === name));
     }
     sampler.widgets.find((widget) => widget.name === "steps").value = 1;
-    node.widgets[0].value = "a cat on a red star";
+    node.widgets[0].value = prompt;
     window.app.canvas.ds.scale = 1;
-    window.app.canvas.centerOnNode(node);
-  });
+  }, prompt);
   await setWidget(page, "VAELoader", "vae_name", vae);
   await queue(page);
   const [channels] = await refusals(page);
-  await shoot("said");
-  const lines = await page.evaluate(() => {
-    const node = window.app.graph.nodes.find((node) => node.type === "LuminaNextTextEncode");
-    const inNodes2 = document.querySelector(`[data-node-id="${node.id}"] .comfy-markdown-content`);
-    const text = inNodes2 ?? node.widgets.find((w) => w.type === "progressText").element;
-    return text.innerText.trim().split("\n");
+  await page.evaluate(() => {
+    const { canvas, graph } = window.app;
+    canvas.centerOnNode(graph.nodes.find((node) => node.type === "LuminaNextTextEncode"));
+    canvas.setDirty(true, true);
   });
+  await page.waitForTimeout(500);
+  await shoot("said");
+  const report = page.locator("span, .comfy-markdown-content").filter({ hasText: "256 tokens" });
+  const lines = (await report.first().innerText()).trim().split("\n");
   return { channels, lines };
 }
 
-// One new node of each type: size, values, and every text that is drawn or stands on it.
+// One new node of each type: its values, and every text that is drawn or stands on it.
 async function addNodes(page, shoot) {
   const types = await page.evaluate(() => {
     const { canvas, graph } = window.app;
@@ -180,29 +195,38 @@ function fillAndRead(type) {
   const { prototype } = CanvasRenderingContext2D;
   prototype.fillTextBefore ??= prototype.fillText;
   prototype.fillText = function (text, ...rest) {
-    window.drawn.push(text);
+    window.drawn.push(String(text));
     return this.fillTextBefore(text, ...rest);
   };
-  const boxes = (node.widgets ?? []).filter((w) => w.element instanceof HTMLTextAreaElement);
   canvas.ds.offset = [300 - node.pos[0], 200];
   canvas.setDirty(true, true);
-  return { size: [...node.size], values, boxes: boxes.length };
+  return { values };
 }
 
+// Its texts, those that are cut, and the heights of its prompt boxes: in Nodes 2.0 of its element.
 function readTexts(type) {
   const node = window.app.graph.nodes.find((node) => node.type === type);
   const element = document.querySelector(`[data-node-id="${node.id}"]`);
-  const isCut = (part) => part.scrollWidth > part.clientWidth && getComputedStyle(part).textOverflow === "ellipsis";
-  const cut = [...(element?.querySelectorAll("*") ?? [])].filter(isCut).map((part) => part.innerText);
-  const texts = element ? element.innerText.split("\n") : window.drawn;
-  const heights = node.widgets?.filter((w) => w.element instanceof HTMLTextAreaElement)
-    .map((w) => (element ? element.querySelector("textarea") : w.element).offsetHeight);
-  return { texts, cut, heights };
+  const elements = (node.widgets ?? []).map((widget) => widget.element);
+  const textBoxes = elements.filter((part) => part instanceof HTMLTextAreaElement);
+  if (!element) {
+    const cut = window.drawn.filter((text) => text.endsWith("..."));
+    return { texts: window.drawn, cut, heights: textBoxes.map((box) => box.offsetHeight) };
+  }
+  const isCut = (part) =>
+    part.scrollWidth > part.clientWidth && getComputedStyle(part).textOverflow === "ellipsis";
+  return {
+    texts: element.innerText.split("\n"),
+    cut: [...element.querySelectorAll("*")].filter(isCut).map((part) => part.innerText),
+    heights: [...element.querySelectorAll("textarea")].map((box) => box.offsetHeight),
+  };
 }
 
 // What the editor's search for nodes finds.
 async function search(page, shoot) {
-  await page.evaluate(() => window.app.extensionManager.command.execute("Workspace.SearchBox.Toggle"));
+  await page.evaluate(() => {
+    return window.app.extensionManager.command.execute("Workspace.SearchBox.Toggle");
+  });
   await page.keyboard.type("lumina next");
   await page.waitForTimeout(1500);
   await shoot("search");
