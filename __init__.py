@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .nodes import LuminaNextExtension
 
-WEB_DIRECTORY = "./web"  # help pages
+WEB_DIRECTORY = "./web"  # what the editor loads: scripts and help pages
 
 
 async def comfy_entrypoint() -> LuminaNextExtension:

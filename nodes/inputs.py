@@ -22,6 +22,11 @@ def number_input(name: str, parameter: Parameter, **rest: object) -> io.Int.Inpu
     return io.Float.Input(name, round=parameter.precision, **rest)
 
 
+def listed(entries: Mapping[str, str]) -> str:
+    """What each choice means, one a line: both renderers keep the line ends of a tooltip."""
+    return "\n".join(f"{name}: {meaning}" for name, meaning in entries.items())
+
+
 def choice_input(
     name: str,
     options: Mapping[str, list[io.Input]],

@@ -15,7 +15,7 @@ from ..lumina.parameters import Parameter
 from ..lumina.schedules import DENOISE, SCHEDULES, STEPS
 from ..lumina.solvers.plans import DEFAULT_PRESET, PRESETS
 from ..lumina.solvers.tableaus import TABLEAUS, ButcherTableau
-from .inputs import choice_input, number_input
+from .inputs import choice_input, listed, number_input
 from .library import ALIASES, CATEGORY
 
 FLOW_ALIASES = [*ALIASES, "flow"]
@@ -144,17 +144,17 @@ class Sampler(io.ComfyNode):
 
 def _schedule_input() -> io.DynamicCombo.Input:
     options = {name: _number_inputs(item.parameters) for name, item in SCHEDULES.items()}
-    uses = " ".join(f"{name}: {schedule.use}" for name, schedule in SCHEDULES.items())
-    return choice_input("schedule", options, f"How long the steps are. {uses}")
+    uses = listed({name: schedule.use for name, schedule in SCHEDULES.items()})
+    return choice_input("schedule", options, f"How long the steps are.\n{uses}")
 
 
 def _solver_input() -> io.DynamicCombo.Input:
     options = {name: _number_inputs(solvers.PARAMETERS[name]) for name in solvers.SOLVERS}
-    uses = " ".join(f"{name}{_calls(item)}: {item.use}" for name, item in TABLEAUS.items())
+    uses = listed({f"{name}{_calls(item)}": item.use for name, item in TABLEAUS.items()})
     return choice_input(
         "solver",
         options,
-        f"How a step is computed; its model calls, in parentheses, take the time. {uses}",
+        f"How a step is computed; its model calls, in parentheses, take the time.\n{uses}",
     )
 
 
@@ -164,14 +164,12 @@ def _calls(tableau: ButcherTableau) -> str:
 
 def _preset_input() -> io.DynamicCombo.Input:
     custom = [number_input("steps", STEPS), _schedule_input(), _solver_input()]
-    plans = " ".join(
-        f"{name}: {plan.summary}, {plan.steps} steps." for name, plan in PRESETS.items()
-    )
+    plans = listed({name: f"{plan.summary}, {plan.steps} steps" for name, plan in PRESETS.items()})
     return choice_input(
         "preset",
         {**{name: [] for name in PRESETS}, sampling.CUSTOM: custom},
-        f"How the noise becomes the picture. {plans} Custom: your own. More model calls take "
-        "longer and draw more exactly.",
+        f"How the noise becomes the picture. More model calls take longer and draw more exactly.\n"
+        f"{plans}\n{sampling.CUSTOM}: every setting your own.",
         default=DEFAULT_PRESET,
         labels={name: f"{name}: {plan.summary}" for name, plan in PRESETS.items()},
     )

@@ -1,7 +1,6 @@
 // Names above the prompt boxes of a node on the classic canvas.
 //
-// There a box shows its name only while it is empty. Nodes 2.0 shows it by itself, and draws nothing
-// of this.
+// There a box shows its name only while it is empty. Nodes 2.0 always shows it, without this.
 
 import { app } from "../../scripts/app.js";
 

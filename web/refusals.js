@@ -1,13 +1,15 @@
-// Why a node of the pack was refused, at the node and in whole, without a click.
+// Why a node was refused or failed, at the node and in whole, without a click: for the pack's
+// nodes, and for others that fail by what the pack says.
 //
-// The editor's own message says which node and input, not why, and calls the input by its id. Here
-// the sentence stands above the node, on the classic canvas and in Nodes 2.0, at every zoom. It is
-// no part of the graph, and goes when the node is changed or the graph is run again.
+// The editor's own message says which node, not why, and calls an input by its id. Here the
+// sentence stands above the node, on the classic canvas and in Nodes 2.0, at every zoom. It is no
+// part of the graph, and goes when the node is changed or the graph is run again.
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
 const MARGIN = 8; // px
+const PACK = new URL(import.meta.url).pathname.split("/").at(-2); // its folder's name
 const STYLE = `
   .lumina-next-refusal {
     position: fixed; z-index: 900; box-sizing: border-box; max-width: 480px;
@@ -27,7 +29,7 @@ app.registerExtension({
   setup() {
     document.head.append(Object.assign(document.createElement("style"), { textContent: STYLE }));
     readAnswers();
-    api.addEventListener("execution_error", ({ detail }) => explainVae(detail));
+    api.addEventListener("execution_error", ({ detail }) => showFailure(detail));
   },
   afterConfigureGraph: clear,
 });
@@ -66,15 +68,26 @@ function callByLabel(refusal, node) {
   refusal.extra_info.input_name = widget?.label ?? name;
 }
 
-// "VAE Decode" says of a wrong VAE only what torch says.
-function explainVae({ node_id, node_type, exception_message }) {
+function showFailure(failure) {
+  const sentence = wrongVae(failure) ?? (isOurs(failure) ? failure.exception_message.trim() : "");
+  const nodes = nodesOf(failure.node_id);
+  if (sentence && nodes.length) show(nodes, sentence);
+}
+
+// Whether the node is the pack's, or the error was raised by its code inside another node.
+function isOurs({ node_type, traceback }) {
+  const [last] = traceback.slice(-1);
+  return node_type.startsWith("LuminaNext") || last?.split(/[\\/]/).includes(PACK);
+}
+
+// "VAE Decode" says of a VAE for other latents only what torch says.
+function wrongVae({ node_type, exception_message }) {
   const found = /to have (\d+) channels, but got 4 channels/.exec(exception_message);
-  const isOurs = app.graph.nodes.some((node) => node.type.startsWith("LuminaNext"));
-  if (!found || !isOurs || !node_type.startsWith("VAEDecode")) return;
-  show(
-    nodesOf(node_id),
+  const isWithOurs = app.graph.nodes.some((node) => node.type.startsWith("LuminaNext"));
+  if (!found || !isWithOurs || !node_type.startsWith("VAEDecode")) return undefined;
+  return (
     `This VAE reads latents with ${found[1]} channels, those of Lumina-Next have 4. ` +
-      'Choose an SDXL VAE in "Load VAE"; for the demo model, the demo\'s.',
+    'Choose an SDXL VAE in "Load VAE"; for the demo model, the demo\'s.'
   );
 }
 
@@ -83,7 +96,7 @@ function nodesOf(executionId) {
   const nodes = [];
   let graph = app.rootGraph ?? app.graph;
   for (const id of String(executionId).split(":")) {
-    const node = graph?.getNodeById(Number(id));
+    const node = graph?.getNodeById(id);
     if (!node) break;
     nodes.push(node);
     graph = node.subgraph;
@@ -116,8 +129,10 @@ function remove(refusal) {
   shown.delete(refusal);
 }
 
+// What the user has set on it; pictures and messages on a node come and go by themselves.
 function valuesOf(node) {
-  return JSON.stringify(node.widgets?.map((widget) => widget.value));
+  const settings = node.widgets?.filter((widget) => widget.serialize !== false);
+  return JSON.stringify(settings?.map((widget) => widget.value));
 }
 
 // The node itself, or the subgraph around it that is open on the canvas.

@@ -12,7 +12,7 @@ from ...lumina.rope.scaling import (
     Scaling,
     short_name,
 )
-from ..inputs import choice_input, number_input
+from ..inputs import choice_input, listed, number_input
 from ..library import ALIASES, CATEGORY
 
 
@@ -69,11 +69,10 @@ class ResolutionNode(io.ComfyNode):
 
 
 def _method_input() -> io.DynamicCombo.Input:
-    uses = " ".join(f"{name}: {use}" for name, use in CHOICES.items())
     return choice_input(
         "method",
         {name: _setting_inputs(name) for name in CHOICES},
-        f"How position encoding changes. {uses}",
+        f"How position encoding changes.\n{listed(CHOICES)}",
     )
 
 

@@ -112,6 +112,17 @@ def test_bad_text_encoder_is_refused_before_anything_is_loaded(server, name):
     assert_refused(server, "text_encoder", "text_encoder_name", name, *texts)
 
 
+def test_refusal_tells_a_program_the_input_and_the_sentence(server):
+    write(server.models / "diffusion_models", "sdxl.safetensors", SDXL)
+    graph = jobs.with_inputs(jobs.good_graph(), model={"model_name": "sdxl.safetensors"})
+    status, answer = jobs.post(server, "/prompt", {"prompt": graph})
+    (error,) = answer["node_errors"]["model"]["errors"]
+    assert status == 400 and error["type"] == "custom_validation_failed"
+    assert error["extra_info"] == {"input_name": "model_name"}
+    sentence = "sdxl.safetensors is not a Lumina-Next model but Stable Diffusion XL. Load it"
+    assert error["details"].startswith(f"model_name - {sentence}")
+
+
 def test_missing_files_are_refused_with_a_list_of_those_there(server):
     assert_refused(
         server, "model", "model_name", "gone.safetensors", "models/diffusion_models", DEMO
