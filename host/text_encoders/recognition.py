@@ -18,9 +18,6 @@ from ...lumina.text_encoders.t5 import t5_config, t5_to_native
 from ...lumina.text_encoders.weights import decoder_config, to_native
 from ..prompts.vocabulary import Tokenizer
 from .networks import HostDecoder, HostT5
-from .transformers import build
-from .transformers import config as transformers_config
-from .transformers.network import TEXT_MODEL, HostTransformers
 
 
 @dataclass(frozen=True)
@@ -92,20 +89,10 @@ def _other(weights: Mapping[str, Tensor], config_json: ConfigJson, *, source: st
     """Any other model that transformers has built in. It needs a config.json."""
     if "model_type" not in config_json:
         raise ValueError(families.explain_unknown(weights, config_json, source))
-    config = transformers_config.read_config(config_json, source=f"config.json of {source}")
-    text = build.build(config, source=f"config.json of {source}")
-    native = text.to_native(weights, source=source)
-    return Encoder(
-        network=HostTransformers,
-        sizes={TEXT_MODEL: text},
-        weights={f"model.{key}": tensor for key, tensor in native.items()},
-        vocab_size=text.vocab_size,
-        width=text.width,
-        prompt_format=transformers_config.prompt_format(config, None),
-        prompt_format_of=lambda tokenizer: transformers_config.prompt_format(
-            config, tokenizer.with_special_tokens
-        ),
-    )
+    # Not above: transformers' models take half a second to import, and most users have none.
+    from .transformers.recognition import recognize_any
+
+    return recognize_any(weights, config_json, source=source)
 
 
 # By the result of `family_of`.
