@@ -34,6 +34,8 @@ def choose_dtypes(
     manual_cast = management.unet_manual_cast(
         None if config.quant_config else dtype, device, supported
     )
+    if model_options.get("computes_in_dtype") and not (args.fp32_unet or args.force_fp32):
+        manual_cast = None if dtype == model_options["dtype"] else model_options["dtype"]
     config.set_inference_dtype(dtype, manual_cast)
     if (manual_cast or dtype) == torch.float32 and _has_only_float16(device):
         logging.info(FLOAT32_NOTICE)

@@ -38,6 +38,7 @@ WEIGHT_DTYPES: dict[str, dict[str, object]] = {
     "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
     "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
     "fp8_e5m2": {"dtype": torch.float8_e5m2},
+    "bf16": {"dtype": torch.bfloat16, "computes_in_dtype": True},
 }
 LATENT_FORMATS = {"SDXL": comfy.latent_formats.SDXL, "SD1.5": comfy.latent_formats.SD15}
 RELEASED_SIZE_PX = 1024

@@ -12,6 +12,7 @@ import comfy.ldm.modules.attention
 import comfy.model_management
 import comfy.ops
 import torch
+from comfy.cli_args import args
 from torch import Tensor
 from torch.backends.cuda import (
     SDPAParams,
@@ -42,14 +43,27 @@ def image_attention(
     scale: float,
     options: HostForwardOptions,
 ) -> Tensor:
-    """`Attention` by the backend that the user chose for diffusion models."""
+    """`Attention` by the backend that the user chose for diffusion models. See `image_backend`."""
     if mask is not None or not options.shares_heads:
         k, v = for_each_head(k, q), for_each_head(v, q)
     arguments: dict[str, object] = {"transformer_options": options.transformer_options}
     if k.shape[1] != q.shape[1]:
         arguments["enable_gqa"] = True
-    backend = comfy.ldm.modules.attention.optimized_attention
-    return _attend(backend, q, k, v, mask, scale, arguments)
+    return _attend(image_backend(q.device), q, k, v, mask, scale, arguments)
+
+
+def image_backend(device: torch.device) -> Callable[..., Tensor]:
+    """The host's attention for diffusion models; on a processor, torch's unless another was chosen.
+
+    What the host takes there by itself keeps scores in memory, and a step at 1024 px takes 1.6
+    times as long with it (`benchmarks/peers`).
+    """
+    attention = comfy.ldm.modules.attention
+    chosen = attention.optimized_attention
+    is_default = chosen is attention.attention_sub_quad and not args.use_quad_cross_attention
+    if is_default and comfy.model_management.is_device_cpu(device):
+        return attention.attention_pytorch
+    return chosen
 
 
 def text_attention(

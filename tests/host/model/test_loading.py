@@ -46,6 +46,22 @@ def test_fp8_computes_with_rounded_weights_in_full_precision(load, weights, dtyp
     assert_same_picture(ksampler(model), euler(plain_model(rounded), model))
 
 
+def test_bf16_is_also_computed_in(load, weights):
+    model = load("native.safetensors", "bf16")
+    assert model.model.get_dtype_inference() == torch.bfloat16
+    exact = ksampler(load("native.safetensors"))
+    difference = (ksampler(model) - exact).abs().mean()
+    assert 0 < difference < 0.15 * exact.std()
+
+
+@pytest.mark.parametrize("flag", ["fp32_unet", "force_fp32"])
+def test_command_line_wins_over_bf16(load, monkeypatch, flag):
+    from comfy.cli_args import args
+
+    monkeypatch.setattr(args, flag, True)
+    assert load("native.safetensors", "bf16").model.get_dtype_inference() == torch.float32
+
+
 def test_scaled_fp8_file_is_loaded_at_its_scale(load, folder, weights):
     scaled, restored = {"scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}, dict(weights)
     for key, tensor in weights.items():

@@ -46,7 +46,9 @@ def test_repeated_keys_attend_exactly_as_shared_ones(host, monkeypatch, dtype):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend_gives_torchs_attention(host, monkeypatch, backend):
     import comfy.ldm.modules.attention as attention
+    from comfy.cli_args import args
 
+    monkeypatch.setattr(args, "use_quad_cross_attention", True)  # chosen, not only the default
     monkeypatch.setattr(attention, "optimized_attention", getattr(attention, backend))
     q, k, v = queries_and_keys()
     mask = torch.zeros(2, 1, 1, 70)
@@ -56,6 +58,22 @@ def test_every_backend_gives_torchs_attention(host, monkeypatch, backend):
             q, k, v, attn_mask=case.get("mask"), scale=case.get("scale"), enable_gqa=True
         )
         assert_close(attend(q, k, v, **case), expected)
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_processor_takes_torchs_attention_unless_another_is_chosen(host, monkeypatch, chosen):
+    import comfy.ldm.modules.attention as attention
+    from comfy.cli_args import args
+
+    from lumina_next.host.model.ops import image_backend
+
+    monkeypatch.setattr(args, "use_quad_cross_attention", chosen)
+    monkeypatch.setattr(attention, "optimized_attention", attention.attention_sub_quad)
+    expected = attention.attention_sub_quad if chosen else attention.attention_pytorch
+    assert image_backend(torch.device("cpu")) is expected
+    assert image_backend(torch.device("cuda")) is attention.attention_sub_quad
+    monkeypatch.setattr(attention, "optimized_attention", attention.attention_split)
+    assert image_backend(torch.device("cpu")) is attention.attention_split
 
 
 def plain_override(attention, q, k, v, heads, mask=None, **kwargs):

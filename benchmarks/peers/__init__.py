@@ -1,0 +1,1 @@
+"""This pack beside other ways to run the same model: time and memory."""

@@ -1,0 +1,129 @@
+"""Time and memory of one denoising step, both prompts, on some layers of the 2B's width."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+from lumina.config import NEXT_DIT_2B_GQA
+from tools.shell import ROOT
+
+from . import inside_comfyui
+from .memory import peak_bytes, resident_bytes
+from .models import CONTENDERS, Inputs
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Case:
+    """A picture's side, a dtype and how many layers and threads."""
+
+    size_px: int
+    dtype: str
+    layers: int = 1
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one way in a case, and its ratio to ours in the same round."""
+
+    case: Case
+    name: str
+    rounds: int
+    seconds: tuple[float, float, float]  # lowest, median, highest
+    ours_over_it: tuple[float, float, float]
+
+    def __str__(self) -> str:
+        case = self.case
+        seconds, ratios = (
+            "{1:.2f} ({0:.2f}-{2:.2f})".format(*v) for v in (self.seconds, self.ours_over_it)
+        )
+        cells = f"{case.size_px} px", case.dtype, case.threads, self.name, seconds, ratios
+        return f"| {' | '.join(map(str, cells))} |"
+
+
+HEADER = "| Picture | dtype | Threads | Way | Seconds | Ours over it |"
+
+
+def timings(case: Case, repeats: int, minutes: float) -> list[Timing]:
+    """Every way in turn, round by round; fewer rounds than `repeats` where time runs out."""
+    torch.set_num_threads(case.threads)
+    dtype = getattr(torch, case.dtype)
+    config = replace(NEXT_DIT_2B_GQA, layers=case.layers)
+    inputs = Inputs.of(case.size_px, config)
+    calls = {name: make(config, dtype, inputs) for name, make in CONTENDERS.items()}
+    rounds = list(timed_rounds(calls, case.threads, repeats, minutes))
+    return [
+        Timing(
+            case,
+            name,
+            len(rounds),
+            spread([seconds[name] for seconds in rounds]),
+            spread([seconds["ours"] / seconds[name] for seconds in rounds]),
+        )
+        for name in calls
+    ]
+
+
+@torch.inference_mode()
+def timed_rounds(
+    calls: dict, threads: int, repeats: int, minutes: float
+) -> Iterator[dict[str, float]]:
+    """Seconds by name. One thread: the processor's time on it, which others do not lengthen."""
+    clock = time.process_time if threads == 1 else time.perf_counter
+    for call in calls.values():
+        call()  # wakes kernels, compiles
+    began = time.perf_counter()
+    for count in range(repeats):
+        seconds = {}
+        for name, call in calls.items():
+            start = clock()
+            call()
+            seconds[name] = clock() - start
+        yield seconds
+        passed = time.perf_counter() - began
+        if passed * (count + 2) / (count + 1) > 60 * minutes:
+            return
+
+
+def spread(values: list[float]) -> tuple[float, float, float]:
+    return min(values), statistics.median(values), max(values)
+
+
+def peaks(case: Case) -> dict[str, int]:
+    """Bytes that a step adds to a process at most, by way; each in a process of its own."""
+    return {name: peak_of(name, case) for name in CONTENDERS if name != "floor"}
+
+
+def peak_of(name: str, case: Case) -> int:
+    command = [sys.executable, "-m", "benchmarks.peers.steps", name, json.dumps(asdict(case))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return int(done.stdout.splitlines()[-1])
+
+
+@torch.inference_mode()
+def main(name: str, case: str) -> None:
+    """Print what one step adds at most to this process, in bytes."""
+    inside_comfyui.start()
+    inside_comfyui.import_pack()
+    given = Case(**json.loads(case))
+    torch.set_num_threads(given.threads)
+    config = replace(NEXT_DIT_2B_GQA, layers=given.layers)
+    small, whole = Inputs.of(64, config), Inputs.of(given.size_px, config)
+    make = CONTENDERS[name]
+    make(config, getattr(torch, given.dtype), small)()  # what is kept after any step
+    call = make(config, getattr(torch, given.dtype), whole)
+    before = resident_bytes()
+    call()
+    print(peak_bytes() - before)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
