@@ -1,0 +1,124 @@
+"""A denoising step, memory, loading and importing, beside diffusers and the released attention.
+
+    python -m benchmarks.peers                  everything, on a processor: about an hour
+    python -m benchmarks.peers steps --sizes 512
+
+All ways run in one process, each in turn, round by round, with random weights. Some layers of the
+2B's width are timed. With one thread seconds are the processor's time on this program alone; with
+more they are elapsed time. Prints Markdown tables and writes benchmarks/results/peers.json, where
+parts that were not asked for stay as they are.
+"""
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from demo.training.saving import write_json
+from tools.fetch import HOST_VERSION
+
+from . import inside_comfyui
+from .steps import HEADER, MIB, Case, peaks, timings
+
+RESULTS = Path(__file__).parents[1] / "results" / "peers.json"
+PARTS = ("steps", "peaks", "loading", "import", "calls")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", default=PARTS, metavar="|".join(PARTS))
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048], help="px")
+    parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count()])
+    parser.add_argument("--repeats", type=int, default=5, help="rounds")
+    parser.add_argument("--minutes", type=float, default=10, help="at most, for each line")
+    parser.add_argument("--json", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"unknown: {', '.join(unknown)}. There are: {', '.join(PARTS)}")
+    inside_comfyui.start()
+    inside_comfyui.import_pack()
+    for part in args.parts:
+        save(args.json, part, MEASURES[part](args))
+
+
+def save(path: Path, part: str, found: object) -> None:
+    """Beside the other parts of the file."""
+    made_on = {"machine": processor(), "torch": torch.__version__, "comfyui": HOST_VERSION}
+    known = json.loads(path.read_text()) if path.exists() else {}
+    write_json(path, {**known, part: {**made_on, "found": found}})
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def cases(args: argparse.Namespace) -> Iterator[Case]:
+    for size_px in args.sizes:
+        for dtype in args.dtypes:
+            for threads in args.threads:
+                yield Case(size_px, dtype, threads=threads)
+
+
+def measure_steps(args: argparse.Namespace) -> list[dict]:
+    print(f"{HEADER}\n|{' --- |' * (HEADER.count('|') - 1)}", flush=True)
+    rows = []
+    for case in cases(args):
+        for row in timings(case, args.repeats, args.minutes):
+            print(row, flush=True)
+            rows.append(asdict(row))
+    return rows
+
+
+def measure_peaks(args: argparse.Namespace) -> list[dict]:
+    rows = []
+    for size_px in args.sizes:
+        for dtype in args.dtypes:
+            found = peaks(Case(size_px, dtype))
+            print(f"{size_px} px, {dtype}: { ({name: n // MIB for name, n in found.items()}) } MiB")
+            rows.append({"size_px": size_px, "dtype": dtype, "bytes": found})
+    return rows
+
+
+def measure_loading(args: argparse.Namespace) -> dict:
+    from .parts import loading
+
+    return shown(loading(args.repeats))
+
+
+def measure_import(args: argparse.Namespace) -> dict:
+    from .parts import import_seconds, median_of
+
+    return shown(median_of(import_seconds, args.repeats))
+
+
+def measure_calls(args: argparse.Namespace) -> dict:
+    from .parts import added_seconds
+
+    return shown(added_seconds(args.repeats))
+
+
+def shown(found: dict) -> dict:
+    print(json.dumps(found, indent=1), flush=True)
+    return found
+
+
+MEASURES = dict(
+    zip(
+        PARTS,
+        (measure_steps, measure_peaks, measure_loading, measure_import, measure_calls),
+        strict=True,
+    )
+)
+
+if __name__ == "__main__":
+    main()
