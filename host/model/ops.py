@@ -31,6 +31,7 @@ from .. import versions
 from .transformer_options import HostForwardOptions
 
 Options = Mapping[str, object]
+HALF = (torch.float16, torch.bfloat16)
 
 
 def image_attention(
@@ -48,8 +49,19 @@ def image_attention(
     arguments: dict[str, object] = {"transformer_options": options.transformer_options}
     if k.shape[1] != q.shape[1]:
         arguments["enable_gqa"] = True
-    backend = comfy.ldm.modules.attention.optimized_attention
-    return _attend(backend, q, k, v, mask, scale, arguments)
+    return _attend(_image_backend(q.dtype, mask), q, k, v, mask, scale, arguments)
+
+
+def _image_backend(dtype: torch.dtype, mask: Tensor | None) -> Callable[..., Tensor]:
+    """The user's choice; torch's attention for what flash attention cannot take.
+
+    The host would turn to torch's there too, but only after a warning at every layer and step.
+    """
+    module = comfy.ldm.modules.attention
+    is_flash = module.optimized_attention is module.attention_flash
+    if is_flash and (mask is not None or dtype not in HALF):
+        return module.attention_pytorch
+    return module.optimized_attention
 
 
 def text_attention(
