@@ -177,10 +177,16 @@ def _check_parts(module: str, parts: Parts, source: str) -> None:
             f"{quoted(missing)}. Download it again."
         )
     for name, tensor in parts.items():
+        where = quoted(f"{module}.{name}")
+        if tensor.is_complex() or not (tensor.is_floating_point() or name == "alpha"):
+            raise ValueError(
+                f"{source} is damaged: {where} is {tensor.dtype}, where numbers with a fraction "
+                "belong. Download it again."
+            )
         if not tensor.is_meta and not bool(torch.isfinite(tensor.float()).all()):
             raise ValueError(
-                f"{source} is damaged: {quoted(f'{module}.{name}')} is not finite (NaN or "
-                "infinity). Download it again, or use an earlier state of its training."
+                f"{source} is damaged: {where} is not finite (NaN or infinity). Download it again, "
+                "or use an earlier state of its training."
             )
 
 

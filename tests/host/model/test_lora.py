@@ -167,6 +167,28 @@ def test_lora_in_fp8_and_16_bit_models_patches_their_weights(host, write, model)
     assert differs(sample(with_lora(fp8, name)), sample(fp8))
 
 
+def scaled(weights):
+    """The layers' matrices in 8 bits with a scale each, as older converters write them."""
+    stored = {"scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}
+    for key, weight in weights.items():
+        is_scaled = key.startswith("layers.") and weight.ndim == 2
+        scale = weight.abs().max() / 448
+        stored[key] = (weight / scale).to(torch.float8_e4m3fn) if is_scaled else weight
+        if is_scaled:
+            stored[key.replace(".weight", ".scale_weight")] = scale
+    return stored
+
+
+def test_lora_on_a_quantized_model_is_the_merge_but_for_rounding(model, write, by_hand):
+    name = write(STYLES["diffusers"])
+    expected = sample(by_hand(merged(0.5)))
+    found = sample(with_lora(by_hand(scaled(tiny.weights())), name, 0.5))
+    rounded = sample(by_hand(scaled(merged(0.5))))
+    error = (rounded - expected).square().mean()
+    assert (found - expected).square().mean() < 4 * error
+    assert differs(found, sample(model))
+
+
 def extracted(host, model, tuned, lora_type):
     """What the host's "Extract and Save Lora" makes of the difference, in models/loras."""
     difference = node("ModelMergeSubtract", model1=tuned, model2=model, multiplier=1.0)

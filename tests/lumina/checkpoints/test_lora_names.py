@@ -134,7 +134,9 @@ DAMAGED = {
     },
     "lacks the part.*lokr_w2": {f"{WQ}.lokr_w1": torch.ones(4, 4)},
     "not finite": {f"{WQ}.diff": torch.full((32, 32), float("nan"))},
-    "is not a LoRA.*no|is not a LoRA": {f"{WQ}.weight": torch.ones(32, 32)},
+    "is torch.complex64, where": {f"{WQ}.diff": torch.ones(32, 32, dtype=torch.complex64)},
+    "is torch.int64, where": {f"{WQ}.diff": torch.ones(32, 32, dtype=torch.long)},
+    "is not a LoRA.*no": {f"{WQ}.weight": torch.ones(32, 32)},
     "is not a LoRA: it has 1 weight": {f"{WQ}.alpha": torch.ones(())},
     "is not a LoRA: it has 0 weights": {},
 }
