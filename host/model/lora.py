@@ -22,6 +22,7 @@ from ..options.settings import check_model
 
 PREFIX = "diffusion_model."  # of the network's weights inside a MODEL
 PEFT_FILE, PEFT_SETTINGS = "adapter_model", "adapter_config.json"
+HOST_METADATA = "lora_metadata"  # of a file without any there is no trace
 DIFFUSERS_SETTINGS = "lora_adapter_metadata"  # a JSON text in the file's header
 
 
@@ -50,6 +51,19 @@ def check_lora(stored: Stored) -> None:
     headers = read_headers(stored)
     if headers is not None:
         lora_names.modules_of(headers[0], stored.name)
+
+
+def warn_of_lora_without_effect(patcher: ModelPatcher) -> None:
+    """Say so where ComfyUI's own loader found nothing in a LoRA; called before each run.
+
+    It only logs each key that it does not know. What it leaves on the MODEL is the file's metadata.
+    """
+    if patcher.get_attachment(HOST_METADATA) and not patcher.patches:
+        warn(
+            'ComfyUI\'s "Load LoRA" knows none of the names in its file, so the picture is drawn '
+            'without the LoRA. "Load Lumina-Next LoRA" knows those of more trainers, and says '
+            "whether the LoRA is for another model."
+        )
 
 
 def _patches(share: Share) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """ "Load Lumina-Next LoRA": every trainer's file changes the weights as adding by hand does."""
 
+import inspect
 import json
 
 import pytest
@@ -260,6 +261,30 @@ def test_lora_of_another_model_is_refused_in_one_sentence(model, write):
     text = refusal(model, write(FLUX))
     assert text.startswith(f"{NAME} is a LoRA for Flux or a relative of it, not for Lumina-Next")
     assert text.endswith("Use a LoRA that was trained on Lumina-Next.")
+
+
+WITHOUT_EFFECT = 'ComfyUI\'s "Load LoRA" knows none of the names'
+
+
+def by_comfyui(model, name):
+    from comfy_extras import nodes_lt
+
+    if "lora_metadata" not in inspect.getsource(nodes_lt):
+        pytest.skip("this ComfyUI's LoRA loader leaves no trace on the MODEL")
+    return node("LoraLoaderModelOnly", model=model, lora_name=name, strength_model=1.0)
+
+
+def test_lora_that_comfyuis_loader_does_not_know_is_told_when_it_runs(model, write, shown):
+    patched = by_comfyui(model, write(FLUX, metadata={"format": "pt"}))
+    sample(patched)
+    assert len(shown) == 1 and shown[0].startswith(WITHOUT_EFFECT)
+
+
+@pytest.mark.parametrize("style", ["kohya", "released names"])
+def test_nothing_is_told_of_a_lora_that_it_knows(model, write, shown, style):
+    sample(by_comfyui(model, write(STYLES[style], metadata={"format": "pt"})))
+    sample(model)
+    assert shown == []
 
 
 def test_other_model_is_refused(write):
