@@ -52,6 +52,7 @@ PROMPTS = (
     "a purple heart in the center on a yellow background",
 )
 SEEDS = range(4)
+START_S = 600  # several servers on a busy machine take minutes
 SILENCE_S = 60  # a server that says nothing for so long is taken for lost
 LOST = (OSError, http.client.HTTPException)  # of which urllib's errors are some
 
@@ -69,7 +70,12 @@ class Server:
         if models:
             Path(self.folder.name, "models").symlink_to(models.resolve(), target_is_directory=True)
         self.host = comfyui.Host(Path(self.folder.name))
-        self.host.__enter__()
+        self.host.start()
+        try:
+            self.host.wait_ready(START_S)
+        except RuntimeError:
+            self.stop()
+            raise
 
     def process(self) -> tuple[str, int]:
         """The machine's name and the id of the ComfyUI process on it."""
@@ -99,9 +105,13 @@ class RayFleet:
         actor = ray.remote(num_cpus=0)(Server)
         self.actors = {f"server {n + 1}": actor.remote(graph, models) for n in range(count)}
         self.running: dict[object, str] = {}
-        self.processes = {
-            name: ray.get(actor.process.remote()) for name, actor in self.actors.items()
-        }
+        self.processes = {}
+        for name in list(self.actors):
+            try:
+                self.processes[name] = ray.get(self.actors[name].process.remote())
+            except ray.exceptions.RayActorError as error:
+                print(f"{name} did not start: {error}")
+                del self.actors[name]
 
     @property
     def servers(self) -> Sequence[str]:
