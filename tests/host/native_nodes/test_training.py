@@ -14,6 +14,8 @@ DEMO = "lumina-next-demo.safetensors"
 PROMPT = "a blue star in the center on a black background"
 SIGMAS = (0.2, 0.5, 0.8)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def picture(host):
