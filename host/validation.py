@@ -4,14 +4,16 @@ import functools
 from collections.abc import Callable
 
 from ..lumina.checkpoints.broken_files import explain_unreadable
-from .checkpoints.folders import MODELS, TEXT_ENCODERS, ModelKind, Stored, locate
+from .checkpoints.folders import LORAS, MODELS, TEXT_ENCODERS, ModelKind, Stored, locate
 from .checkpoints.reading import reading_model
 from .model.loading import check_model
+from .model.lora import check_lora
 from .text_encoders.loading import check_text_encoder
 
 CHECKS: dict[ModelKind, Callable[[Stored], None]] = {
     MODELS: check_model,
     TEXT_ENCODERS: check_text_encoder,
+    LORAS: check_lora,
 }
 
 

@@ -4,9 +4,11 @@ from comfy_api.latest import io
 
 from ..host import validation
 from ..host.checkpoints import folders
-from ..host.checkpoints.folders import MODELS, TEXT_ENCODERS
-from ..host.model import loading
+from ..host.checkpoints.folders import LORAS, MODELS, TEXT_ENCODERS
+from ..host.model import loading, lora
 from ..host.text_encoders import loading as text_encoders_loading
+from ..lumina.checkpoints.lora_names import STRENGTH
+from .inputs import number_input
 from .library import ALIASES, CATEGORY
 
 
@@ -136,6 +138,54 @@ class TextEncoderLoader(io.ComfyNode):
         return io.NodeOutput(text_encoders_loading.load_text_encoder(text_encoder_name, device))
 
 
+class LoraLoader(io.ComfyNode):
+    """Load Lumina-Next LoRA: what a LoRA file changes, on a MODEL of this pack."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LuminaNextLoraLoader",
+            display_name="Load Lumina-Next LoRA",
+            category=CATEGORY,
+            description="Applies a LoRA that was trained on Lumina-Next in any trainer: with names "
+            "of the released code or of diffusers, as kohya, PEFT and LyCORIS write them. Says how "
+            "many weights it changes, and refuses LoRAs of other models.",
+            search_aliases=[
+                *ALIASES,
+                "lora",
+                "load lora",
+                "lora loader",
+                "lycoris",
+                "lokr",
+                "peft",
+                "adapter",
+            ],
+            inputs=[
+                io.Model.Input("model", tooltip='From "Load Lumina-Next Model".'),
+                io.Combo.Input(
+                    "lora_name",
+                    options=folders.names(LORAS),
+                    display_name="lora",
+                    tooltip="A file in models/loras. Press R after adding one.",
+                ),
+                number_input("strength", STRENGTH),
+            ],
+            outputs=[io.Model.Output(tooltip="The model with this LoRA. Several add up.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, lora_name: str | None = None) -> bool | str:
+        return _validate(LORAS, lora_name)
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name: str | None = None, **kwargs: object) -> object:
+        return _fingerprint(LORAS, lora_name)
+
+    @classmethod
+    def execute(cls, model: object, lora_name: str, strength: float) -> io.NodeOutput:
+        return io.NodeOutput(lora.with_lora(model, lora_name, strength))
+
+
 def _validate(kind: folders.ModelKind, name: str | None) -> bool | str:
     # None: the name comes over a link and is not known yet. A node that checks a name turns off the
     # host's check against the list, so `explain_unusable` also reports a name that is not listed.
@@ -148,4 +198,4 @@ def _fingerprint(kind: folders.ModelKind, name: str | None) -> object:
     return None if name is None else folders.locate(kind, name).state()
 
 
-NODES = [ModelLoader, TextEncoderLoader]
+NODES = [ModelLoader, TextEncoderLoader, LoraLoader]

@@ -75,6 +75,7 @@ class Stored:
 
 MODELS = ModelKind("diffusion_models", "transformer")
 TEXT_ENCODERS = ModelKind("text_encoders", "text_encoder")
+LORAS = ModelKind("loras", "lora")
 
 
 def register_demo_vae() -> None:

@@ -12,6 +12,7 @@ import comfy.model_patcher
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
 
 from ...lumina.checkpoints import key_names
@@ -32,6 +33,7 @@ from ..checkpoints.reading import (
 from ..options.guidance import AfterCfg
 from .base_model import LuminaNextConfig
 from .dtypes import choose_dtypes
+from .lora import warn_of_lora_without_effect
 
 WEIGHT_DTYPES: dict[str, dict[str, object]] = {
     "default": {},
@@ -78,6 +80,7 @@ def _load(
         model_config = LuminaNextConfig(config, LATENT_FORMATS[latent_format], size_px)
         patcher = _build_model(model_config, native, files, model_options, disable_dynamic)
     patcher.set_model_sampler_post_cfg_function(AfterCfg(Guidance()))
+    patcher.add_callback(CallbacksMP.ON_PRE_RUN, warn_of_lora_without_effect)
     arguments = (str(stored.path), model_options, latent_format)
     patcher.cached_patcher_init = (load_model_file, arguments)
     return patcher

@@ -32,6 +32,7 @@ from .. import versions
 from .transformer_options import HostForwardOptions
 
 Options = Mapping[str, object]
+HALF = (torch.float16, torch.bfloat16)
 
 
 def image_attention(
@@ -49,21 +50,24 @@ def image_attention(
     arguments: dict[str, object] = {"transformer_options": options.transformer_options}
     if k.shape[1] != q.shape[1]:
         arguments["enable_gqa"] = True
-    return _attend(image_backend(q.device), q, k, v, mask, scale, arguments)
+    return _attend(image_backend(q, mask), q, k, v, mask, scale, arguments)
 
 
-def image_backend(device: torch.device) -> Callable[..., Tensor]:
-    """The host's attention for diffusion models; on a processor, torch's unless another was chosen.
+def image_backend(q: Tensor, mask: Tensor | None) -> Callable[..., Tensor]:
+    """The host's attention for diffusion models, but torch's in two cases.
 
-    What the host takes there by itself keeps scores in memory, and a step at 1024 px takes 1.6
-    times as long with it (`benchmarks/peers`).
+    What flash attention cannot take: the host would turn to torch's there too, but only after a
+    warning at every layer and step. On a processor, unless another was chosen: what the host takes
+    there by itself keeps scores in memory, and a step at 1024 px takes 1.6 times as long with it.
     """
-    attention = comfy.ldm.modules.attention
-    chosen = attention.optimized_attention
-    is_default = chosen is attention.attention_sub_quad and not args.use_quad_cross_attention
-    if is_default and comfy.model_management.is_device_cpu(device):
-        return attention.attention_pytorch
-    return chosen
+    module = comfy.ldm.modules.attention
+    chosen = module.optimized_attention
+    is_too_much_for_flash = chosen is module.attention_flash and (
+        mask is not None or q.dtype not in HALF
+    )
+    is_default = chosen is module.attention_sub_quad and not args.use_quad_cross_attention
+    is_slow = is_default and comfy.model_management.is_device_cpu(q.device)
+    return module.attention_pytorch if is_too_much_for_flash or is_slow else chosen
 
 
 def text_attention(

@@ -4,7 +4,7 @@ Gemma's takes 0.5 GB in 8 bits and 2 GB in float32. A prompt needs some of its r
 written needs them all, for the table is the output head too, but only a piece at a time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 import comfy.ops
 import torch
@@ -38,14 +38,26 @@ class TokenTable:
 def casting_tied_head(embedding: nn.Module, state: Tensor) -> Tensor:
     """`TiedHead` by a table that the host may keep elsewhere, store in another dtype or patch."""
     # A patch is computed in the dtype that is asked for; without one the table comes as stored.
-    dtype = state.dtype if _is_patched(embedding) else None
+    dtype = state.dtype if _is_patched(embedding) else embedding.weight.dtype
     table, bias, stream = comfy.ops.cast_bias_weight(
         embedding, device=state.device, dtype=dtype, offloadable=True
     )
-    pieces: Iterable[Tensor] = [table] if table.dtype == state.dtype else table.split(PIECE_ROWS)
-    scores = torch.cat([F.linear(state, piece.to(state.dtype)) for piece in pieces], dim=-1)
+    scores = [F.linear(state, piece) for piece in _pieces(table, state.dtype)]
     comfy.ops.uncast_bias_weight(embedding, table, bias, stream)
-    return scores
+    return torch.cat(scores, dim=-1)
+
+
+def _pieces(table: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+    """The rows of a table in `dtype`: all at once if they are stored so, or some at a time."""
+    scale = None
+    if hasattr(table, "layout_cls"):  # the host's quantized tensor, which slices widen as a whole
+        stored, *scales = table.layout_cls.get_plain_tensors(table)
+        if stored.dtype in FLOAT8 and len(scales) == 1 and scales[0].numel() == 1:
+            table, scale = stored, scales[0]
+        else:
+            table = table.dequantize()
+    for piece in [table] if table.dtype == dtype else table.split(PIECE_ROWS):
+        yield piece.to(dtype) if scale is None else piece.to(dtype) * scale.to(dtype)
 
 
 def _is_patched(embedding: nn.Module) -> bool:

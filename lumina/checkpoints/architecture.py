@@ -55,7 +55,16 @@ def checked_config(native: StateDict, source: str = "The checkpoint") -> DiTConf
     Raises ValueError as `config_from_state_dict` and `strict.check` do.
     """
     config = config_from_state_dict(native, source)
-    network = NETWORKS[type(config)](config, device="meta")
-    expected = {key: weight.shape for key, weight in to_file_keys(network.state_dict()).items()}
+    expected = {key: weight.shape for key, weight in to_file_keys(_described(config)).items()}
     strict.check(native, expected, source, network_name=config.network)
     return config
+
+
+def shapes(config: DiTConfig) -> strict.Shapes:
+    """Name, as in the network's state_dict(), and shape of each weight."""
+    return {key: weight.shape for key, weight in _described(config).items()}
+
+
+def _described(config: DiTConfig) -> StateDict:
+    """The network's state_dict() on device "meta"."""
+    return NETWORKS[type(config)](config, device="meta").state_dict()

@@ -51,6 +51,21 @@ class KeyMap:
                 return native and native.replace("*", wildcard)
         return name
 
+    def names_of(self, native: str) -> list[str]:
+        """The names in files that become `native`; 0 stands for a number that it does not have."""
+        names = []
+        for row, target in self.rows.items():
+            pattern = (
+                re.escape(target or "").replace(r"\{\}", r"(\d+)").replace(r"\*", "(?P<rest>.+)")
+            )
+            match = re.fullmatch(pattern, native)
+            if match is None or ("*" in row) != ("rest" in match.groupdict()):
+                continue
+            numbers = match.groups()[: -1 if "*" in row else None]
+            rest = match["rest"] if "*" in row else ""  # stars stand at the end of a row
+            names.append(_numbered(row, numbers).replace("*", rest))
+        return names
+
     def rename(self, state_dict: StateDict, source: str, prefix: str = "") -> dict[str, Tensor]:
         """The needed tensors under native names; names in the file may have the prefix.
 
@@ -65,6 +80,13 @@ class KeyMap:
             if not is_same(renamed.setdefault(name, tensor), tensor):
                 raise ValueError(_two_values_text(name, bare, source))
         return renamed
+
+
+def _numbered(row: str, numbers: Iterable[str]) -> str:
+    """A row with the numbers in its braces, in order, and 0 in those that are left."""
+    for number in numbers:
+        row = row.replace("{}", number, 1)
+    return row.replace("{}", "0")
 
 
 def layer_count(keys: Iterable[str], pattern: str, source: str = "The checkpoint") -> int:
@@ -179,10 +201,11 @@ def to_module_keys(native: StateDict) -> dict[str, Tensor]:
 
 def to_file_keys(module_state: StateDict) -> dict[str, Tensor]:
     """Names of a network's state_dict() to the released ones; keys may have a prefix."""
-    return {_file_key(key): tensor for key, tensor in module_state.items()}
+    return {file_key(key): tensor for key, tensor in module_state.items()}
 
 
-def _file_key(key: str) -> str:
+def file_key(key: str) -> str:
+    """The released name of a weight in a network's state_dict()."""
     bare = key.removesuffix(".weight")
     return bare if bare.endswith(_BARE) else key
 

@@ -35,7 +35,7 @@ _TABLE: tuple[tuple[str, OtherModel | None], ...] = (
         r"lora_(up|down|A|B)\b|\.lora\.(up|down)\.|\.(hada|lokr)_w1|\.diff(_b)?$",
         OtherModel(
             "a LoRA, which changes a model but is not one",
-            'Load the model that it was made for here, and the LoRA with "Load LoRA" after it.',
+            'Load the model that it was made for here; the LoRA goes into "Load Lumina-Next LoRA".',
         ),
     ),
     (

@@ -46,7 +46,7 @@ PAGE = b"<!DOCTYPE html><html><body>Accept the terms to download</body></html>"
 BAD_MODELS = {
     "sdxl.safetensors": (SDXL, "Stable Diffusion XL", "Load Checkpoint"),
     "lumina-image-2.safetensors": (LUMINA_2, "Lumina-Image 2.0", "Load Diffusion Model"),
-    "style-lora.safetensors": (LORA, "a LoRA", "Load LoRA"),
+    "style-lora.safetensors": (LORA, "a LoRA", "Load Lumina-Next LoRA"),
     "half.safetensors": (half_of(DEMO_DIT), "cut short", "Download it again"),
     "notes.safetensors": (b"Lumina-Next, from the shared drive", "a text file", "not a model"),
     "page.safetensors": (PAGE, "a web page", "download the file itself"),

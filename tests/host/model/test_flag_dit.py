@@ -193,6 +193,26 @@ def test_compiled_model_draws_the_same_in_one_graph(flag_dit, monkeypatch):
     assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
 
 
+def test_lora_under_kohyas_names_is_the_merge(host, flag_dit, weights):
+    changes = {
+        "layers.0.attention.wq": (torch.ones(32, 1), torch.ones(1, 32)),
+        "layers.1.adaLN_modulation.1": (torch.ones(192, 1), torch.ones(1, 32)),
+        "layers.2.attention_norm": (torch.ones(32, 1), torch.ones(1, 1)),
+        "eol_token": (torch.ones(32, 1), torch.ones(1, 1)),
+    }
+    lora, merged = {}, dict(weights)
+    for module, (up, down) in changes.items():
+        name, key = f"lora_unet_{module.replace('.', '_')}", f"{module}.weight"
+        lora |= {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down}
+        key = key if key in weights else module
+        merged[key] = weights[key] + 0.1 * (up @ down).view(weights[key].shape)
+    save_file(lora, host.models / "loras" / NAME)
+    patched = node("LuminaNextLoraLoader", model=flag_dit, lora_name=NAME, strength=0.1)
+    expected = euler(velocity_of(Reference(merged)), flag_dit)
+    assert_same_picture(ksampler(patched), expected)
+    assert not torch.allclose(ksampler(patched), ksampler(flag_dit), atol=0.05)
+
+
 def test_scale_is_the_usual_one_at_the_trained_size(flag_dit):
     plain = ksampler(flag_dit, 8, 8)
     assert torch.equal(ksampler(resolved(flag_dit, "auto", attention="auto"), 8, 8), plain)

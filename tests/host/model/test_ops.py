@@ -43,6 +43,39 @@ def test_repeated_keys_attend_exactly_as_shared_ones(host, monkeypatch, dtype):
     assert_close(shared, repeated, rtol=0, atol=0)
 
 
+@pytest.fixture
+def flash(host, monkeypatch):
+    """ "--use-flash-attention" with a kernel as the library's: no mask, no float32. Its dtypes."""
+    import comfy.ldm.modules.attention as attention
+
+    seen = []
+
+    def kernel(q, k, v, dropout_p, causal, **settings_of_newer_hosts):
+        assert q.dtype in (torch.float16, torch.bfloat16)
+        seen.append(q.dtype)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2)
+
+    monkeypatch.setattr(attention, "flash_attn_wrapper", kernel)
+    monkeypatch.setattr(attention, "optimized_attention", attention.attention_flash)
+    return seen
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("is_padded", [False, True], ids=["whole", "padded"])
+def test_flash_attention_gets_what_it_takes_and_nothing_is_warned_of(
+    flash, caplog, dtype, is_padded
+):
+    q, k, v = queries_and_keys(dtype)
+    mask = torch.zeros(2, 1, 1, 70, dtype=dtype)
+    mask[1, ..., 40:] = torch.finfo(dtype).min
+    mask = mask if is_padded else None
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    assert_close(attend(q, k, v, mask), expected)
+    assert flash == ([dtype] if dtype == torch.bfloat16 and not is_padded else [])
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend_gives_torchs_attention(host, monkeypatch, backend):
     import comfy.ldm.modules.attention as attention
@@ -70,10 +103,11 @@ def test_processor_takes_torchs_attention_unless_another_is_chosen(host, monkeyp
     monkeypatch.setattr(args, "use_quad_cross_attention", chosen)
     monkeypatch.setattr(attention, "optimized_attention", attention.attention_sub_quad)
     expected = attention.attention_sub_quad if chosen else attention.attention_pytorch
-    assert image_backend(torch.device("cpu")) is expected
-    assert image_backend(torch.device("cuda")) is attention.attention_sub_quad
+    on_cpu, on_card = torch.empty(1), torch.empty(1, device="meta")
+    assert image_backend(on_cpu, None) is expected
+    assert image_backend(on_card, None) is attention.attention_sub_quad
     monkeypatch.setattr(attention, "optimized_attention", attention.attention_split)
-    assert image_backend(torch.device("cpu")) is attention.attention_split
+    assert image_backend(on_cpu, None) is attention.attention_split
 
 
 def plain_override(attention, q, k, v, heads, mask=None, **kwargs):

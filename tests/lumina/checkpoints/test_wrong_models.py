@@ -6,7 +6,7 @@ import torch
 from lumina_next.lumina.checkpoints import key_names
 
 WRONG = {
-    "layers.0.attention.wq.lora_A.weight": "a LoRA.*Load LoRA",
+    "layers.0.attention.wq.lora_A.weight": "a LoRA.*Load Lumina-Next LoRA",
     "lora_unet_layers_0_attention_wq.lora_down.weight": "a LoRA",
     "diffusion_model.layers.0.attention.gate.diff": "a LoRA",
     "context_refiner.0.attention.qkv.weight": "Lumina-Image 2.0.*Load Diffusion Model",
