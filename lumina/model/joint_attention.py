@@ -3,6 +3,7 @@
 Axes: B batch, L image tokens, S caption tokens, D width.
 """
 
+import torch
 from torch import Tensor, nn
 
 from ..config import DiTConfig
@@ -49,10 +50,22 @@ class JointAttention(nn.Module):
 
         scale = self.scale if options.self_attention_scale is None else options.self_attention_scale
         image = self.attention(q, k, v, mask=None, scale=scale, options=options)
-        text = self.attention(q, k_y, v_y, mask=mask, scale=self.scale, options=options)
+        text = self._read(q, k_y, v_y, mask, options)
         del q, k, v  # each as large as x, while the sum takes the memory that they hold
         out = self.gate(text).add_(image).transpose(1, 2).flatten(2)  # (B, L, D)
         return self.wo(self.hooks.output(out, options))
+
+    def _read(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: ForwardOptions
+    ) -> Tensor:
+        """What each token (B, heads, L, head_dim) reads in its captions."""
+        if options.regions is None:
+            return self.attention(q, k, v, mask=mask, scale=self.scale, options=options)
+        total = torch.zeros_like(q)
+        for share, *caption, padding in options.regions.captions(k, v, mask):
+            read = self.attention(q, *caption, mask=padding, scale=self.scale, options=options)
+            total = total.addcmul_(read, share)
+        return total
 
     def _rotated(self, x: Tensor, rotation: Tensor | None) -> Tensor:
         if rotation is None:
