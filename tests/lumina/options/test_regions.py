@@ -288,8 +288,8 @@ def released(model, x, t, regional, unwanted, whole, cells):
         scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
         return scores.masked_fill(~allowed, -torch.inf).softmax(-1).nan_to_num(0) @ v
 
-    def attention(module, norm):
-        def forward(x, caption, mask, options):
+    def attention(module):
+        def forward(x, caption, norm, mask, options):
             def heads(x, count):
                 return x.unflatten(-1, (count, -1)).transpose(1, 2)
 
@@ -322,7 +322,7 @@ def released(model, x, t, regional, unwanted, whole, cells):
 
     kept = [layer.attention.forward for layer in model.layers]
     for layer in model.layers:
-        layer.attention.forward = attention(layer.attention, layer.attention_y_norm)
+        layer.attention.forward = attention(layer.attention)
     try:
         return model(x.repeat(2, 1, 1, 1), t.repeat(2), whole.repeat(2, 1, 1))
     finally:
