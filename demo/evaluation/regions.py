@@ -36,7 +36,7 @@ from .generate import NAME, Demo
 from .measure import RESULTS, TRAINED_PX
 
 SIDE = TRAINED_PX // PX_PER_LATENT
-STEPS, CFG = 20, 4.0
+STEPS, CFG = 10, 4.0
 DISC_RADIUS = 0.25
 Prompt = list[list]  # a CONDITIONING
 

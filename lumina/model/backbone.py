@@ -124,7 +124,7 @@ class DiT(nn.Module):
             options = replace(options, rotation=table)
         condition = self.t_embedder(t, x.dtype)
         condition = condition + self.cap_embedder(_pooled(caption, caption_mask, options))
-        mask = additive_mask(caption_mask, x.dtype)
+        mask = additive_mask(caption_mask, x.dtype, options.caption_lengths)
         tokens = self.sequence(tokens, width)
         tokens = self.run_blocks(tokens, caption, mask, condition, options)
         patches = self.picture(self.final_layer(tokens, condition), width)

@@ -27,6 +27,11 @@ class ForwardOptions:
     dropping: frozenset[int] = frozenset()
     regions: CaptionShares | None = None
 
+    @property
+    def caption_lengths(self) -> tuple[int, ...] | None:
+        """Tokens of each of several captions; None where there is one."""
+        return None if self.regions is None else self.regions.lengths
+
     def for_layer(self, index: int) -> "ForwardOptions":
         """These options as one layer sees them: without cells unless it drops."""
         if self.cells is None or index in self.dropping:
