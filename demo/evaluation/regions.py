@@ -8,17 +8,20 @@ as a picture of its own, "Set Area", it names that one's center. The model knows
 the corners, so that the two middle cells of six share a prompt. Pictures are drawn in ComfyUI from
 the same noise, and read back by scenes/reading.py: attributes and exact as for single prompts;
 objects is the share of things whose color is at its place. Rows are what passes through the network
-at each step for one picture. Prints a Markdown table and writes demo/results/regions.json.
+at each step for one picture; seconds, of the processor's time on this program, are for one picture.
+Prints a Markdown table and writes demo/results/regions.json.
 """
 
 import argparse
 import importlib.util
+import json
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -220,9 +223,9 @@ def measure(host: ComfyUI, demo: Demo, name: str, way: str, count: int) -> Row:
     for start in range(0, count, BATCH):
         part = slice(start, start + BATCH)
         prompt = WAYS[way](host, layout, scenes[part], things[part])
-        started = time.perf_counter()
+        started = time.process_time()
         latents = host.latents(prompt, len(scenes[part]), seed=start)
-        seconds += time.perf_counter() - started
+        seconds += time.process_time() - started
         pictures.append(demo.pictures(latents))
     drawn = np.concatenate(pictures)
     share = Share.of(list(scenes), drawn)
@@ -246,12 +249,26 @@ def objects_in_place(scenes: Sequence[Scene], pictures: np.ndarray) -> float:
     return sum(hits) / len(hits)
 
 
-def rows(host: ComfyUI, demo: Demo, count: int) -> Iterator[Row]:
-    """Every layout by every way that has a form for it."""
-    for name, layout in LAYOUTS.items():
+def rows(host: ComfyUI, demo: Demo, layouts: Sequence[str], count: int) -> Iterator[Row]:
+    """These layouts by every way that has a form for them."""
+    for name in layouts:
         for way in WAYS:
-            if way != "Set Area" or all(isinstance(area, Box) for area in layout.areas):
+            if way != "Set Area" or all(isinstance(area, Box) for area in LAYOUTS[name].areas):
                 yield measure(host, demo, name, way, count)
+
+
+def other_rows(path: Path, settings: Mapping[str, int], layouts: Sequence[str]) -> list[dict]:
+    """Rows in the file that stay: of other layouts, measured with these settings."""
+    if not path.exists():
+        return []
+    written = json.loads(path.read_text())
+    if any(written.get(name) != value for name, value in settings.items()):
+        return []
+    return [row for row in written["rows"] if row["layout"] not in layouts]
+
+
+def in_order(rows: Sequence[dict]) -> list[dict]:
+    return sorted(rows, key=lambda row: list(LAYOUTS).index(row["layout"]))
 
 
 def table(row: Row) -> str:
@@ -263,17 +280,19 @@ def table(row: Row) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     parser.add_argument("--count", type=int, default=30, help="pictures for each row")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print("| Layout | Way | Attributes | Exact | Objects | Passes | Rows | Seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    done = []
-    for row in rows(ComfyUI(), Demo(), args.count):
+    path, settings = RESULTS / "regions.json", {"pictures": args.count, "steps": STEPS}
+    done = other_rows(path, settings, args.layouts)
+    for row in rows(ComfyUI(), Demo(), args.layouts, args.count):
         print(table(row), flush=True)
         done.append(asdict(row))
-        write_json(RESULTS / "regions.json", {"pictures": args.count, "steps": STEPS, "rows": done})
+        write_json(path, {**settings, "rows": in_order(done)})
 
 
 if __name__ == "__main__":
