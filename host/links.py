@@ -6,6 +6,8 @@ Graphs that programs write have such literals, and nodes whose outputs are of an
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+Conditioning = list[list]  # of [features, what else belongs to them]; most often just one
+
 
 @dataclass(frozen=True)
 class LinkType:
@@ -37,6 +39,13 @@ MODEL = LinkType("MODEL", "Load Lumina-Next Model", _has("model_options", "get_m
 CLIP = LinkType("CLIP", "Load Lumina-Next Text Encoder", _has("tokenize", "encode_from_tokens"))
 LATENT = LinkType("LATENT", "Empty Latent Image", _is_latent)
 CONDITIONING = LinkType("CONDITIONING", "Lumina-Next Text Encode", _is_conditioning)
+
+
+def _is_mask(value: object) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "amax")
+
+
+MASK = LinkType("MASK", "Load Image (as Mask)", _is_mask)
 
 
 def check_link(value: object, input_name: str, link: LinkType) -> None:

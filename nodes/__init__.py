@@ -4,11 +4,12 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..host.checkpoints.folders import register_demo_vae
 from ..host.previews import register_previews
-from . import convert, loaders, options, plots, prompts, sampling, size
+from . import convert, loaders, options, plots, prompts, regions, sampling, size
 
 NODES: list[type[io.ComfyNode]] = [
     *loaders.NODES,
     *prompts.NODES,
+    *regions.NODES,
     *size.NODES,
     *sampling.NODES,
     *plots.NODES,

@@ -1,15 +1,20 @@
-"""Other nodes' patches of self-attention, called as the host's Flux calls them.
+"""Other nodes' patches of attention: of self-attention as the host's Flux calls them, of
+cross-attention as its U-Nets do.
 
-They come in pairs: one changes queries, keys and values, such as by merging tokens, and its partner
-undoes that on the output. Patches for U-Nets are called differently, and are refused.
+They come in pairs. Of self-attention, one changes queries, keys and values, such as by merging
+tokens, and its partner undoes that on the output; patches for U-Nets are called differently, and
+are refused. Of cross-attention, one gets what is projected, repeats each picture for its regions
+and brings their captions; its partner adds what the regions read, weighed by their masks.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
-from ...lumina.model.layers import AttentionHooks
+from ...lumina.model.caption import additive_mask
+from ...lumina.model.layers import AttentionHooks, Reading
 from .ops import for_each_head
 from .transformer_options import HostForwardOptions, patches
 
@@ -18,11 +23,24 @@ FOR_U_NETS = (
     "that of Stable Diffusion; Lumina-Next is no U-Net. Remove that node (HyperTile, Token "
     "Merging, Hypernetwork and the like)."
 )
+OTHER_REGIONS = (
+    "The prompt has regions, and a node before the sampler patches cross-attention "
+    '("attn2_patch"), as nodes for regions of other packs do. Use one of the two.'
+)
+NO_GRID = (
+    'A node before the sampler patches cross-attention ("attn2_patch"), as nodes for regions of '
+    "other packs do. They take the tokens for a grid, and in a Flag-DiT, such as Lumina-T2I, each "
+    'row has one more. Use "Lumina-Next Regions".'
+)
+NOT_CROSS = (
+    'A node before the sampler patches cross-attention ("attn2_patch") in a way that this model '
+    "cannot follow: a patch takes n, context, value and extra_options, and returns the first three."
+)
 KEYWORDS = ("pe", "attn_mask", "extra_options")
 
 
 class PatchedAttention(AttentionHooks):
-    """`attn1_patch` and `attn1_output_patch` of the call's transformer_options."""
+    """The call's patches: `attn1_patch`, `attn2_patch` and the `_output_patch` of each."""
 
     def inputs(
         self, q: Tensor, k: Tensor, v: Tensor, options: HostForwardOptions
@@ -39,6 +57,54 @@ class PatchedAttention(AttentionHooks):
         for patch in patches(options.transformer_options, "attn1_output_patch"):
             out = patch(out, options.transformer_options)
         return out
+
+    def reading(
+        self, x: Tensor, caption: Tensor, mask: Tensor | None, options: HostForwardOptions
+    ) -> Reading:
+        found = patches(options.transformer_options, "attn2_patch")
+        if not found:
+            return Reading(x, caption, caption, mask)
+        _check_cross(x, options)
+        # They know no masks: padding is zeros, and stays so while they repeat and join captions.
+        keys = values = caption if mask is None else caption * (mask[:, 0, 0, :, None] == 0)
+        for patch in found:
+            x, keys, values = _call_cross(patch, x, keys, values, options.transformer_options)
+        keys, values = keys.to(x), values.to(x)
+        return Reading(x, keys, values, additive_mask(keys.any(dim=-1), x.dtype))
+
+    def read(self, text: Tensor, options: HostForwardOptions) -> Tensor:
+        found = patches(options.transformer_options, "attn2_output_patch")
+        if not found:
+            return text
+        heads = text.shape[1]
+        out = text.transpose(1, 2).flatten(2)
+        for patch in found:
+            out = patch(out, options.transformer_options)
+        return out.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def _check_cross(x: Tensor, options: HostForwardOptions) -> None:
+    """Raise ValueError where patches of cross-attention would draw something wrong."""
+    if options.regions is not None:
+        raise ValueError(OTHER_REGIONS)
+    height, width = options.transformer_options["activations_shape"][-2:]
+    if x.shape[1] != height * width:
+        raise ValueError(NO_GRID)
+
+
+def _call_cross(
+    patch: Callable[..., tuple[Tensor, Tensor, Tensor]],
+    x: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    transformer_options: Mapping[str, object],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the patch makes of them. Raises ValueError unless those are three tensors."""
+    out = patch(x, keys, values, transformer_options)
+    if not isinstance(out, tuple | list) or [*map(torch.is_tensor, out)] != [True] * 3:
+        raise ValueError(NOT_CROSS)
+    x, keys, values = out
+    return x, keys, values
 
 
 def _call(

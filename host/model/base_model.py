@@ -19,17 +19,12 @@ from ...lumina.model.caption import padding_mask
 from ...lumina.options.step import Step
 from ..checkpoints.mapped import MappedFiles
 from ..options.settings import IMAGE_MODELS, forward_options
-from .conditioning import (
-    PaddedSequence,
-    caption_mask,
-    check_caption,
-    check_latent,
-    without_text,
-)
+from .conditioning import Frame, check_caption, check_latent, without_text
 from .finite import check_drawn, check_given
 from .network import NETWORKS
 from .ops import Options, attention_shares_heads
-from .transformer_options import HostForwardOptions, check_no_positions, positions
+from .regions import caption_shares, regional_conds, regions_of
+from .transformer_options import HostForwardOptions, check_no_positions, frame_of, positions
 
 # Over the activations themselves: for captions, RoPE tables and what a card's kernels need.
 MEMORY_MARGIN = 1.25
@@ -88,13 +83,12 @@ class LuminaNext(comfy.model_base.BaseModel):
         check_latent(noise, config.in_channels)
         check_caption(caption, config.caption_dim, kwargs)
         check_given(caption, "CONDITIONING", MAKERS_OF_CONDITIONING)
-        # The mask stays on the CPU: `_apply_model` reads its values at every step.
-        mask = caption_mask(caption, kwargs.get("attention_mask"))
-        return {
-            "c_crossattn": PaddedSequence(caption),
-            "attention_mask": PaddedSequence(mask),
-            "frame": comfy.conds.CONDConstant(tuple(noise.shape[-2:])),
-        }
+        regions = regions_of(kwargs, caption)
+        for region in regions:
+            check_given(region.caption, "CONDITIONING", MAKERS_OF_CONDITIONING)
+        size, to_sigma = tuple(noise.shape[-2:]), self.model_sampling.percent_to_sigma
+        conds = regional_conds(caption, kwargs.get("attention_mask"), regions, size, to_sigma)
+        return {**conds, "frame": Frame.of(noise)}
 
     def _apply_model(
         self,
@@ -106,13 +100,26 @@ class LuminaNext(comfy.model_base.BaseModel):
         transformer_options: Options | None = None,
         *,
         attention_mask: Tensor | None = None,
-        frame: tuple[int, int] | None = None,
+        caption_lengths: tuple[int, ...] | None = None,
+        region_weights: Tensor | None = None,
+        region_ranges: Tensor | None = None,
+        frame: tuple[tuple[int, int], tuple[int, int]] | None = None,
         **kwargs: object,
     ) -> Tensor:
         self.files.check()
         transformer_options = transformer_options or {}
-        step = self._step(x, t, frame or tuple(x.shape[-2:]), transformer_options)
-        options = forward_options(step, transformer_options)
+        whole = frame_of(tuple(x.shape[-2:]), frame, transformer_options)
+        step = self._step(x, t, whole, transformer_options)
+        shares = caption_shares(
+            x,
+            t,
+            caption_lengths,
+            region_weights,
+            region_ranges,
+            patch_size=self.diffusion_model.patch_size,
+            line_ends=step.line_ends,
+        )
+        options = dataclasses.replace(forward_options(step, transformer_options), regions=shares)
         return super()._apply_model(
             x,
             t,

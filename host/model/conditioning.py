@@ -1,10 +1,12 @@
 """How the host batches prompts, and which prompts and latents fit a model.
 
 Captions of any length share a forward pass: features and mask are padded with zeros on the right,
-as in training. Prompts of another text encoder and latents of another VAE are errors.
+as in training; of several captions for one picture, each by itself. Prompts of another text encoder
+and latents of another VAE are errors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 
 import comfy.conds
 import comfy.model_management
@@ -27,6 +29,79 @@ class PaddedSequence(comfy.conds.CONDRegular):
         sequences = [self.cond, *(other.cond for other in others)]
         length = max(sequence.shape[1] for sequence in sequences)
         return torch.cat([_with_length(sequence, length, 0) for sequence in sequences])
+
+
+class PaddedCaptions(PaddedSequence):
+    """Captions (B, S, ...) of one picture that follow each other, padded each by itself.
+
+    lengths: tokens of each. A prompt with fewer captions gets empty ones at the end.
+    """
+
+    def __init__(self, cond: Tensor, lengths: tuple[int, ...]) -> None:
+        super().__init__(cond)
+        self.lengths = lengths
+
+    def _copy_with(self, cond: Tensor) -> "PaddedCaptions":
+        return PaddedCaptions(cond, self.lengths)
+
+    def concat(self, others: "list[PaddedCaptions]") -> Tensor:
+        every = [self, *others]
+        lengths = longest(item.lengths for item in every)
+        return torch.cat([item._padded(lengths) for item in every])
+
+    def _padded(self, lengths: tuple[int, ...]) -> Tensor:
+        if lengths == self.lengths:
+            return self.cond
+        parts = list(self.cond.split(self.lengths, dim=1))
+        parts += [self.cond[:, :0]] * (len(lengths) - len(parts))
+        return torch.cat(
+            [_with_length(part, n, 0) for part, n in zip(parts, lengths, strict=True)], dim=1
+        )
+
+
+class CaptionLengths(comfy.conds.CONDConstant):
+    """The lengths of captions; together with others, those to which `PaddedCaptions` are padded."""
+
+    def can_concat(self, other: "CaptionLengths") -> bool:
+        return True
+
+    def concat(self, others: "list[CaptionLengths]") -> tuple[int, ...]:
+        return longest(item.cond for item in [self, *others])
+
+
+def longest(lengths: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """The most tokens that any of these has at each place."""
+    return tuple(map(max, zip_longest(*lengths, fillvalue=0)))
+
+
+class RegionWeights(comfy.conds.CONDNoiseShape):
+    """Weights (B, R, H, W) over a latent, cut with it; together with others of any R.
+
+    Of the latent's size and four axes, so that wrappers which cut the latent cut them as well.
+    """
+
+    def can_concat(self, other: "RegionWeights") -> bool:
+        return self.cond.shape[2:] == other.cond.shape[2:]
+
+    def concat(self, others: "list[RegionWeights]") -> Tensor:
+        weights = [item.cond for item in [self, *others]]
+        count = max(item.shape[1] for item in weights)
+        return torch.cat([_with_length(item, count, 0) for item in weights])
+
+
+class Frame(comfy.conds.CONDConstant):
+    """Rows and columns of the whole latent, and of the part that a prompt acts on."""
+
+    @classmethod
+    def of(cls, latent: Tensor) -> "Frame":
+        size = tuple(latent.shape[-2:])
+        return cls((size, size))
+
+    def process_cond(
+        self, batch_size: int, area: list[int] | None = None, **kwargs: object
+    ) -> "Frame":
+        whole, _ = self.cond
+        return Frame((whole, whole if area is None else tuple(area[: len(whole)])))
 
 
 def _with_length(sequence: Tensor, length: int, fill: int) -> Tensor:

@@ -80,9 +80,18 @@ class HostDiT(DiT):
         **kwargs: object,
     ) -> Tensor:
         height, width = x.shape[-2:]
+        original_shape = list(x.shape)
         x = comfy.ldm.common_dit.pad_to_patch_size(x, (self.patch_size, self.patch_size))
+        tokens = [side // self.patch_size for side in x.shape[-2:]]
         transformer_options = dict(
-            transformer_options or {}, total_blocks=len(self.layers), block_type="double"
+            transformer_options or {},
+            total_blocks=len(self.layers),
+            block_type="double",
+            # As in U-Nets, for patches of cross-attention.
+            original_shape=original_shape,
+            activations_shape=[len(x), self.config.dim, *tokens],
+            n_heads=self.config.heads,
+            dim_head=self.config.head_dim,
         )
         options = dataclasses.replace(
             options or HostForwardOptions(), transformer_options=transformer_options, latent=x

@@ -44,6 +44,25 @@ def check_no_positions(transformer_options: Mapping[str, object], network: str) 
         )
 
 
+def frame_of(
+    size: tuple[int, int],
+    frame: tuple[tuple[int, int], tuple[int, int]] | None,
+    transformer_options: Mapping[str, object],
+) -> tuple[int, int]:
+    """Rows and columns of the picture of which a call gets a latent of `size`.
+
+    frame: the whole picture, and the part that the prompt acts on. Where a wrapper of another node
+    cuts that into tiles, each is a picture of its own, unless the wrapper says by shifts, as those
+    of the host's ScaleROPE, where its tile stands.
+    """
+    if frame is None:
+        return size
+    whole, part = frame
+    rope_options = transformer_options.get("rope_options") or {}
+    is_placed = rope_options.get("shift_y", 0.0) or rope_options.get("shift_x", 0.0)
+    return whole if size == part or is_placed else size
+
+
 def positions(
     height: int, width: int, transformer_options: Mapping[str, object], device: torch.device
 ) -> tuple[Tensor, Tensor]:

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from ...lumina.prompts.templates import CHOICES, Prompt, chosen_template, prepared, split
 from ..choices import Choice, chosen
-from ..links import CLIP, check_link
+from ..links import CLIP, Conditioning, check_link
 from ..model.conditioning import PaddedSequence, caption_mask
 from ..notices import say, warn
 from .tokenizer import HostTokenizer
 
-Conditioning = list[list]  # of [features, what else belongs to them]; most often just one
 MOST_REMARKS = 6
 
 
@@ -66,6 +65,17 @@ def encode(
     sides = _encode_all(clip, "positive", positives), _encode_all(clip, "negative", negatives)
     _report(clip.tokenizer, *sides)
     return tuple(batch([prompt.conditioning for prompt in side]) for side in sides)
+
+
+def encode_each(clip: comfy.sd.CLIP | None, texts: Mapping[str, str]) -> list[Conditioning]:
+    """The CONDITIONING of each text, which the running node calls by its key.
+
+    Raises ValueError without a CLIP.
+    """
+    _check_clip(clip)
+    prompts = [_encode_one(clip, label, prepared(text)) for label, text in texts.items()]
+    _tell(_shortened([remark for prompt in prompts for remark in prompt.remarks]), prompts)
+    return [prompt.conditioning for prompt in prompts]
 
 
 def _check_clip(clip: comfy.sd.CLIP | None) -> None:
@@ -140,9 +150,17 @@ def _report(
         lines.append(f"{len(positives)} prompts: give the latent a batch_size of {len(positives)}")
     prompts = [*positives, *negatives]
     remarks = [remark for prompt in prompts for remark in prompt.remarks]
+    _tell(lines + _shortened(remarks), prompts)
+
+
+def _shortened(remarks: list[str]) -> list[str]:
     if len(remarks) > MOST_REMARKS:
-        remarks[MOST_REMARKS:] = [f"and so on, {len(remarks) - MOST_REMARKS} more"]
-    text = "\n".join(lines + remarks)
+        return [*remarks[:MOST_REMARKS], f"and so on, {len(remarks) - MOST_REMARKS} more"]
+    return remarks
+
+
+def _tell(lines: Sequence[str], prompts: Sequence[EncodedPrompt]) -> None:
+    text = "\n".join(lines)
     if any(prompt.warnings for prompt in prompts):
         warn(text)
     elif text:

@@ -111,7 +111,8 @@ class DiT(nn.Module):
 
         t: 0 noise, 1 picture. caption (B, S, caption_dim): text features, in the dtype of `x`.
         caption_mask (B, S): 1 for a token, 0 for padding; None where nothing is padded.
-        Raises ValueError if H or W is not a multiple of the patch size.
+        Raises ValueError if H or W is not a multiple of the patch size, or if the captions of
+        regions are not as long as `options` say.
         """
         size = self.config.patch_size
         tokens = self.x_embedder(patchify(x, size))  # (B, H * W / size**2, D)
@@ -122,8 +123,8 @@ class DiT(nn.Module):
             table = rope.trained_table(lengths, self.config.head_dim, x.device)
             options = replace(options, rotation=table)
         condition = self.t_embedder(t, x.dtype)
-        condition = condition + self.cap_embedder(masked_mean(caption, caption_mask))
-        mask = additive_mask(caption_mask, x.dtype)
+        condition = condition + self.cap_embedder(_pooled(caption, caption_mask, options))
+        mask = additive_mask(caption_mask, x.dtype, options.caption_lengths)
         tokens = self.sequence(tokens, width)
         tokens = self.run_blocks(tokens, caption, mask, condition, options)
         patches = self.picture(self.final_layer(tokens, condition), width)
@@ -141,3 +142,12 @@ class DiT(nn.Module):
         for index, block in enumerate(self.layers):
             x = block(x, caption, mask, condition, options.for_layer(index))
         return x
+
+
+def _pooled(caption: Tensor, mask: Tensor | None, options: ForwardOptions) -> Tensor:
+    """The mean (B, caption_dim) of the caption, of several of the global one."""
+    if options.regions is None:
+        return masked_mean(caption, mask)
+    options.regions.check(caption)
+    of_global = options.regions.of_global
+    return masked_mean(of_global(caption), None if mask is None else of_global(mask))

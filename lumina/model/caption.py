@@ -3,6 +3,8 @@
 Caption features are (B, S, D); a mask (B, S) has 1 for a token and 0 for padding.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -16,17 +18,22 @@ def padding_mask(mask: Tensor | None) -> Tensor | None:
     return None if mask is None or bool(mask.all()) else mask
 
 
-def additive_mask(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def additive_mask(
+    mask: Tensor | None, dtype: torch.dtype, lengths: Sequence[int] | None = None
+) -> Tensor | None:
     """A mask (B, S) as attention bias (B, 1, 1, S): 0 for a token, the dtype's lowest for padding.
 
-    A bias, not booleans: some of ComfyUI's attention backends read booleans wrongly.
+    lengths: tokens of each of several captions that follow each other. A caption without tokens
+    hides nothing, as some kernels give NaN where everything is hidden. A bias, not booleans: some
+    of ComfyUI's attention backends read booleans wrongly.
     """
     if mask is None:
         return None
-    hidden = (mask == 0)[:, None, None]
+    captions = (mask != 0).split(lengths or mask.shape[1], dim=1)
+    hidden = torch.cat([~item & item.any(dim=1, keepdim=True) for item in captions], dim=1)
     return torch.zeros(hidden.shape, dtype=dtype, device=mask.device).masked_fill(
         hidden, torch.finfo(dtype).min
-    )
+    )[:, None, None]
 
 
 def masked_mean(caption: Tensor, mask: Tensor | None) -> Tensor:

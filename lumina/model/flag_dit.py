@@ -48,7 +48,8 @@ class Block(nn.Module):
         )
         attended = self.attention(
             _modulated(self.attention_norm(x), shift_attention, scale_attention),
-            self.attention_y_norm(caption),
+            caption,
+            self.attention_y_norm,
             mask,
             options,
         )

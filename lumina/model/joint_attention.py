@@ -3,6 +3,7 @@
 Axes: B batch, L image tokens, S caption tokens, D width.
 """
 
+import torch
 from torch import Tensor, nn
 
 from ..config import DiTConfig
@@ -36,23 +37,54 @@ class JointAttention(nn.Module):
         self.ky_norm = norm(kv_dim, config.norm_eps)
 
     def forward(
-        self, x: Tensor, caption: Tensor, mask: Tensor | None, options: ForwardOptions
+        self,
+        x: Tensor,
+        caption: Tensor,
+        caption_norm: nn.Module,
+        mask: Tensor | None,
+        options: ForwardOptions,
     ) -> Tensor:
-        """x (B, L, D), caption (B, S, caption_dim), mask: bias (B, 1, 1, S) -> (B, L, D)."""
+        """x (B, L, D), caption (B, S, caption_dim), mask: bias (B, 1, 1, S) -> (B, L, D).
+
+        caption_norm: the layer's norm of captions. Raises ValueError if hooks leave other tokens
+        of the picture to self-attention than to cross-attention.
+        """
         q, k = _heads(self.q_norm(self.wq(x)), self.heads), self._kv_heads(self.k_norm(self.wk(x)))
         q, k, v, rotation = self.hooks.inputs(q, k, self._kv_heads(self.wv(x)), options)
         q, k = self._rotated(q, rotation), self._rotated(k, rotation)
         if options.cells is not None:
             k, v = options.cells.pooled(k), options.cells.pooled(v)
-        k_y = self._kv_heads(self.ky_norm(self.wk_y(caption)))
-        v_y = self._kv_heads(self.wv_y(caption))
 
         scale = self.scale if options.self_attention_scale is None else options.self_attention_scale
         image = self.attention(q, k, v, mask=None, scale=scale, options=options)
-        text = self.attention(q, k_y, v_y, mask=mask, scale=self.scale, options=options)
-        del q, k, v  # each as large as x, while the sum takes the memory that they hold
+        seen = self.hooks.reading(x, caption, mask, options)
+        if seen.x is not x:
+            q = self._rotated(_heads(self.q_norm(self.wq(seen.x)), self.heads), options.rotation)
+        keys = caption_norm(seen.keys)
+        values = keys if seen.values is seen.keys else caption_norm(seen.values)
+        k, v = self._kv_heads(self.ky_norm(self.wk_y(keys))), self._kv_heads(self.wv_y(values))
+        text = self.hooks.read(self._read(q, k, v, seen.mask, options), options)
+        if text.shape != image.shape:
+            raise ValueError(
+                "Patches of attention do not fit together: self-attention is left with "
+                f"{len(image)} x {image.shape[2]} tokens, cross-attention with {len(text)} x "
+                f"{text.shape[2]}. Remove one of the nodes that patch the model."
+            )
+        del q, k, v, seen  # as large as x, while the sum takes the memory that they hold
         out = self.gate(text).add_(image).transpose(1, 2).flatten(2)  # (B, L, D)
         return self.wo(self.hooks.output(out, options))
+
+    def _read(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: ForwardOptions
+    ) -> Tensor:
+        """What each token (B, heads, L, head_dim) reads in its captions."""
+        if options.regions is None:
+            return self.attention(q, k, v, mask=mask, scale=self.scale, options=options)
+        total = torch.zeros_like(q)
+        for share, *caption, padding in options.regions.captions(k, v, mask):
+            read = self.attention(q, *caption, mask=padding, scale=self.scale, options=options)
+            total = total.addcmul_(read, share)
+        return total
 
     def _rotated(self, x: Tensor, rotation: Tensor | None) -> Tensor:
         if rotation is None:

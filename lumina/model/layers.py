@@ -80,6 +80,20 @@ def scaled_dot_product_attention(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What cross-attention is made of.
+
+    x (B, L, D): what queries are projected from. keys, values (B, S, caption_dim): captions. mask:
+    bias (B, 1, 1, S), or None. Of more rows than the batch where a hook repeats pictures.
+    """
+
+    x: Tensor
+    keys: Tensor
+    values: Tensor
+    mask: Tensor | None
+
+
 class AttentionHooks:
     """Where a host's patches reach into attention; these change nothing."""
 
@@ -92,6 +106,16 @@ class AttentionHooks:
     def output(self, out: Tensor, options: ForwardOptions) -> Tensor:
         """What attention gives (B, L, D), before its projection."""
         return out
+
+    def reading(
+        self, x: Tensor, caption: Tensor, mask: Tensor | None, options: ForwardOptions
+    ) -> Reading:
+        """What cross-attention gets, of the layer's input (B, L, D) and the network's caption."""
+        return Reading(x, caption, caption, mask)
+
+    def read(self, text: Tensor, options: ForwardOptions) -> Tensor:
+        """What cross-attention gives (B, heads, L, head_dim), before its gates."""
+        return text
 
 
 def embedding_as_head(embedding: nn.Module, state: Tensor) -> Tensor:

@@ -44,7 +44,8 @@ class Block(nn.Module):
         scale_attention, gate_attention, scale_ffn, gate_ffn = modulation.chunk(4, dim=-1)
         attended = self.attention(
             self.attention_norm1(x) * (1 + scale_attention),
-            self.attention_y_norm(caption),
+            caption,
+            self.attention_y_norm,
             mask,
             options,
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from .context_drop import Cells
+from .regions import CaptionShares
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,12 +18,19 @@ class ForwardOptions:
         Cross-attention always keeps 1 / sqrt(head_dim).
     cells: in which cells self-attention averages its keys and values; None averages nothing.
     dropping: the layers that do so.
+    regions: which of several captions each image token reads; None where there is one.
     """
 
     rotation: Tensor | None = None
     self_attention_scale: float | None = None
     cells: Cells | None = None
     dropping: frozenset[int] = frozenset()
+    regions: CaptionShares | None = None
+
+    @property
+    def caption_lengths(self) -> tuple[int, ...] | None:
+        """Tokens of each of several captions; None where there is one."""
+        return None if self.regions is None else self.regions.lengths
 
     def for_layer(self, index: int) -> "ForwardOptions":
         """These options as one layer sees them: without cells unless it drops."""

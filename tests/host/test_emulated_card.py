@@ -59,8 +59,11 @@ def use(patcher):
     return patcher
 
 
-def call(patcher, batch=2, side_px=1024, height_px=None, **transformer_options):
-    """One call of the model with a padded caption, as sampling makes it: (noise, allocations)."""
+def call(patcher, batch=2, side_px=1024, height_px=None, conds=None, **transformer_options):
+    """One call of the model with a padded caption, as sampling makes it: (noise, allocations).
+
+    conds: what else sampling hands over.
+    """
     config = patcher.model.diffusion_model.config
     latent = (height_px or side_px) // 8, side_px // 8
     x = torch.empty(batch, config.in_channels, *latent, device=CARD)
@@ -74,6 +77,7 @@ def call(patcher, batch=2, side_px=1024, height_px=None, **transformer_options):
             c_crossattn=caption,
             attention_mask=mask,
             transformer_options=transformer_options,
+            **conds or {},
         )
     return out, allocations
 
@@ -144,6 +148,26 @@ def test_nothing_is_left_on_the_card_after_a_call(host, tmp_path, monkeypatch, s
         call(patcher, 1, 512)
         out, allocations = call(patcher, 1, 512, 392, **SETTINGS[settings])
         assert out.device == CARD and out.shape == (1, 4, 49, 64)
+        gc.collect()
+        assert allocations.live == out.untyped_storage().nbytes()
+
+
+def test_regions_are_read_on_the_card_within_what_the_host_reserves(
+    host, tmp_path, monkeypatch, dynamic
+):
+    """Their weights come from the CPU; captions of 40, 12 and 12 tokens."""
+    side_px = 1024
+    conds = {
+        "caption_lengths": (40, 12, 12),
+        "region_weights": torch.ones(2, 2, side_px // 8, side_px // 8),
+        "region_ranges": torch.tensor([[1_000_000, 0]] * 2).expand(2, 2, 2),
+    }
+    with emulated_card(monkeypatch, dynamic=dynamic):
+        patcher = use(model_of_zeros(tmp_path))
+        call(patcher, 2, side_px)
+        out, allocations = call(patcher, 2, side_px, conds=conds)
+        reserved = patcher.model.memory_required((2, 4, side_px // 8, side_px // 8))
+        assert allocations.peak < reserved
         gc.collect()
         assert allocations.live == out.untyped_storage().nbytes()
 

@@ -20,6 +20,15 @@ def test_bias_is_zero_on_tokens_and_lowest_on_padding():
     assert bias.flatten().tolist() == [0, torch.finfo(torch.bfloat16).min]
 
 
+def test_caption_without_tokens_hides_nothing():
+    lowest = torch.finfo(torch.float32).min
+    mask = torch.tensor([[0, 0, 1, 0], [1, 0, 0, 0]])
+    assert additive_mask(0 * mask, torch.float32).eq(0).all()
+    bias = additive_mask(mask, torch.float32, lengths=(2, 2))
+    assert bias.shape == (2, 1, 1, 4)
+    assert bias[:, 0, 0].tolist() == [[0, 0, 0, lowest], [0, lowest, 0, 0]]
+
+
 @given(st.integers(1, 6), st.integers(0, 6))
 @settings(max_examples=20, deadline=None)
 def test_mean_ignores_padding(tokens, padding):
