@@ -63,7 +63,7 @@ def lay_out(files: EncoderFiles, dtype: torch.dtype | None, progress: Progress) 
     metadata = {"format": "pt", **files.metadata}
     if _TIED_HEAD in left_out:  # said, so that the model can still write
         metadata["config"] = json.dumps({**config_json, "tie_word_embeddings": True})
-    return FileLayout(shards, dtype, *_header(tensors, metadata))
+    return FileLayout(shards, dtype, *header_of(tensors, metadata))
 
 
 def _check_names(shards: list[Shard], files: list[str]) -> None:
@@ -123,7 +123,7 @@ def _is_converted(name: str, info: TensorInfo) -> bool:
     return info.dtype in FLOATS and len(info.shape) >= 2 and not is_bias
 
 
-def _header(
+def header_of(
     tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]
 ) -> tuple[bytes, dict[str, int], int]:
     """Header, offsets and size of a file: wide types first, so that all numbers are aligned."""
