@@ -25,9 +25,9 @@ TOKENIZER = {"spiece_model": torch.frombuffer(bytearray(PIECES), dtype=torch.uin
 GEMMA = DecoderConfig("gemma", 64, 32, 64, layers=2, heads=2, kv_heads=1, head_dim=16)
 T5 = T5Config(64, d_model=32, d_ff=64, d_kv=16, num_layers=2, num_heads=2, is_gated=True)
 KEPT = (
-    "attention.gate", "norm", "adaLN_modulation", "x_embedder", "t_embedder", "cap_embedder", "final_layer",
-    "eol_token", "embed_tokens", "layernorm", "relative_attention_bias", "shared", "spiece_model",
-    "bias",
+    "attention.gate", "norm", "adaLN_modulation", "x_embedder", "t_embedder", "cap_embedder",
+    "final_layer", "eol_token", "embed_tokens", "layernorm", "relative_attention_bias", "shared",
+    "spiece_model", "bias",
 )  # fmt: skip
 
 
