@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lumina import picture_sizes, solvers
-from lumina.options import context_drop, guidance
+from lumina.options import context_drop, guidance, step_cache
 from lumina.parameters import Parameter
 from lumina.rope import scaling
 from lumina.schedules import SCHEDULES
@@ -180,6 +180,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "RoPE settings": rope_settings,
     "guidance": lambda: parameter_table(guidance.PARAMETERS),
     "context drop": lambda: parameter_table(context_drop.PARAMETERS),
+    "step cache": lambda: parameter_table(step_cache.PARAMETERS),
 }
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from .context_drop import Cells
+from .step_cache import CachedCall
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,12 +18,14 @@ class ForwardOptions:
         Cross-attention always keeps 1 / sqrt(head_dim).
     cells: in which cells self-attention averages its keys and values; None averages nothing.
     dropping: the layers that do so.
+    cached: what the run remembers of earlier calls, which may save the layers; None saves nothing.
     """
 
     rotation: Tensor | None = None
     self_attention_scale: float | None = None
     cells: Cells | None = None
     dropping: frozenset[int] = frozenset()
+    cached: CachedCall | None = None
 
     def for_layer(self, index: int) -> "ForwardOptions":
         """These options as one layer sees them: without cells unless it drops."""
