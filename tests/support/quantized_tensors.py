@@ -7,20 +7,9 @@ from lumina_next.lumina.checkpoints.convert.formats import FORMATS, ROWS
 FP4 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
 
 
-def quantized(name, matrix):
-    """The tensors of a matrix in the format of this name, as a file would hold them."""
-    pieces = {}
-    for key, piece in FORMATS[name].pieces(matrix):
-        pieces.setdefault(key, []).append(piece.reshape(-1).view(torch.uint8))
-    return {
-        key: torch.cat(pieces[key]).view(dtype).view(shape)
-        for key, (dtype, shape) in FORMATS[name].shapes(*matrix.shape).items()
-    }
-
-
 def dequantized(name, matrix):
     """A matrix after a way through the format."""
-    tensors = quantized(name, matrix)
+    tensors = FORMATS[name].quantized(matrix)
     if name != "nvfp4":
         return tensors["weight"].float() * tensors["weight_scale"]
     both = torch.stack([tensors["weight"] >> 4, tensors["weight"] & 15], dim=2).flatten(1)

@@ -4,6 +4,7 @@ Each is a rule from a matrix (rows, columns) to a few tensors beside each other.
 of some rows, in the order of their bytes, so that little of a matrix is in memory at once.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -51,6 +52,21 @@ class Format:
             name: TensorInfo(TYPE_NAMES[dtype], sides, math.prod(sides) * dtype.itemsize)
             for name, (dtype, sides) in self.shapes(*shape).items()
         }
+
+    def quantized(self, matrix: Tensor) -> dict[str, Tensor]:
+        """The tensors of a matrix, whole, by what follows the layer's name."""
+        parts: dict[str, list[Tensor]] = {}
+        for name, piece in self.pieces(matrix):
+            parts.setdefault(name, []).append(piece.reshape(-1).view(torch.uint8))
+        return {
+            name: torch.cat(parts[name]).view(dtype).view(shape)
+            for name, (dtype, shape) in self.shapes(*matrix.shape).items()
+        }
+
+    @property
+    def note(self) -> bytes:
+        """What ComfyUI reads beside each weight, as JSON."""
+        return json.dumps({"format": self.host_name, **self.settings}).encode()
 
 
 def _fp8_shapes(rows: int, columns: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:

@@ -5,7 +5,6 @@ tables: each acts on all tokens at once, and together they are a small part of a
 after another passes through memory; the source is memory-mapped.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,14 +29,14 @@ from .layout import Progress, header_of
 from .streams import TYPE_NAMES, TensorInfo, bytes_of, in_pieces, metadata_of
 from .writing import Conversion, Pieces, SourceFiles
 
-_DIT_MATRIX = re.compile(r"layers\.\d+\.(attention\.w([qkvo]|[kv]_y)|feed_forward\.w[123])\.weight")
+DIT_MATRIX = re.compile(r"layers\.\d+\.(attention\.w([qkvo]|[kv]_y)|feed_forward\.w[123])\.weight")
 # Of Gemma, LLaMA and their relatives, and of T5.
 _TEXT_MATRIX = re.compile(
     r"(.+\.)?(layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
     r"|encoder\.block\.\d+\.layer\.\d\.(SelfAttention\.[qkvo]|DenseReluDense\.w(i|i_0|i_1|o)))"
     r"\.weight"
 )
-_FORMAT = "comfy_quant"  # the tensor beside a weight that says its format, as JSON
+NOTE = "comfy_quant"  # the tensor beside a weight that says its format, as JSON
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def _read(source: Path, files: list[Path]) -> Source:
         return Source(weights, metadata, _TEXT_MATRIX)
     native = key_names.to_native(weights, source.name)
     checked_config(native, source.name)
-    return Source(native, metadata | _trained_size(source, files), _DIT_MATRIX)
+    return Source(native, metadata | _trained_size(source, files), DIT_MATRIX)
 
 
 def _refuse_quantized(weights: Mapping[str, Tensor], source: str) -> None:
@@ -186,14 +185,10 @@ def _matrices(model: Source, chosen: Format, source: str) -> set[str]:
     return matrices
 
 
-def _settings(chosen: Format) -> bytes:
-    return json.dumps({"format": chosen.host_name, **chosen.settings}).encode()
-
-
 def _tensors(
     weights: Mapping[str, Tensor], matrices: set[str], chosen: Format
 ) -> dict[str, TensorInfo]:
-    tensors, settings = {}, _settings(chosen)
+    tensors, note = {}, TensorInfo("U8", (len(chosen.note),), len(chosen.note))
     for key, tensor in weights.items():
         if key not in matrices:
             if tensor.dtype not in TYPE_NAMES:
@@ -204,7 +199,7 @@ def _tensors(
         layer = key.removesuffix("weight")
         for name, info in chosen.tensors(tuple(tensor.shape)).items():
             tensors[layer + name] = info
-        tensors[layer + _FORMAT] = TensorInfo("U8", (len(settings),), len(settings))
+        tensors[layer + NOTE] = note
     return tensors
 
 
@@ -217,7 +212,7 @@ def _contents(
             yield from ((key, bytes_of(piece)) for piece in in_pieces(tensor.detach()))
             continue
         layer = key.removesuffix("weight")
-        yield layer + _FORMAT, memoryview(_settings(chosen))
+        yield layer + NOTE, memoryview(chosen.note)
         for name, piece in chosen.pieces(tensor.detach()):
             if piece.dtype == torch.float32 and not piece.isfinite().all():  # a scale
                 raise ValueError(

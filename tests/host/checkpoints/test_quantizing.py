@@ -9,7 +9,6 @@ from torch.testing import assert_close
 
 from lumina_next.lumina.checkpoints.convert.formats import FORMATS
 from lumina_next.tests.support import host_nodes, next_dits, tiny
-from lumina_next.tests.support.quantized_tensors import quantized
 
 MODEL, FLAG_DIT = "diffusion_models/native.safetensors", "diffusion_models/flag.safetensors"
 
@@ -100,7 +99,7 @@ def test_tensors_are_those_of_the_hosts_own_quantization(name, shape):
     layout = get_layout_class(QUANT_ALGOS[FORMATS[name].host_name]["comfy_tensor_layout"])
     rule = {"fp8": {"scale": "recalculate"}, "int8": {"per_channel": True}, "nvfp4": {}}[name]
     expected = layout.state_dict_tensors(*layout.quantize(matrix, **rule))
-    for key, tensor in quantized(name, matrix).items():
+    for key, tensor in FORMATS[name].quantized(matrix).items():
         theirs = expected[key.removeprefix("weight")]
         assert theirs.dtype == tensor.dtype and theirs.shape == tensor.shape
         assert_close(tensor.float(), theirs.float(), rtol=0, atol=0)

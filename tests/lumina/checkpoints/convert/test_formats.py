@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lumina_next.lumina.checkpoints.convert.formats import FORMATS
-from lumina_next.tests.support.quantized_tensors import dequantized, quantized
+from lumina_next.tests.support.quantized_tensors import dequantized
 
 FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
@@ -54,7 +54,7 @@ def test_each_row_has_a_scale_of_its_own_in_int8():
 def test_tensors_are_as_large_as_said(name):
     shape = (400, 208)
     said = FORMATS[name].tensors(shape)
-    found = quantized(name, random_matrix(*shape))
+    found = FORMATS[name].quantized(random_matrix(*shape))
     assert {key: tensor.nbytes for key, tensor in found.items()} == {
         key: info.size for key, info in said.items()
     }

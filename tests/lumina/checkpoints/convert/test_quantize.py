@@ -18,7 +18,6 @@ from lumina_next.lumina.text_encoders.decoder import Decoder
 from lumina_next.lumina.text_encoders.t5 import T5Config, expected_shapes
 from lumina_next.tests.support import next_dits, zero_files
 from lumina_next.tests.support.encoder_folders import PIECES, metadata_of
-from lumina_next.tests.support.quantized_tensors import quantized
 from lumina_next.tools.environment import ROOT
 
 TOKENIZER = {"spiece_model": torch.frombuffer(bytearray(PIECES), dtype=torch.uint8)}
@@ -86,7 +85,7 @@ def test_matrices_are_quantized_and_the_rest_is_kept(source, file, name):
             expected[key] = tensor
             continue
         layer = key.removesuffix("weight")
-        expected |= {layer + part: t for part, t in quantized(name, tensor).items()}
+        expected |= {layer + part: t for part, t in FORMATS[name].quantized(tensor).items()}
         settings = json.loads(after.pop(layer + "comfy_quant").numpy().tobytes())
         assert settings["format"] == FORMATS[name].host_name
     assert after.keys() == expected.keys()
