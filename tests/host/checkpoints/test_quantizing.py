@@ -208,3 +208,23 @@ def test_every_input_and_output_is_explained(host):
     schema = Quantize.GET_SCHEMA()
     assert schema.description and schema.search_aliases and schema.is_output_node
     assert all(item.tooltip for item in [*schema.inputs, *schema.outputs])
+
+
+def test_patch_changes_a_quantized_model_as_it_does_the_original(host, models):
+    """As a LoRA does."""
+    host.run(graph())
+    key = "diffusion_model.layers.1.feed_forward.w1.weight"
+    shape = tiny.weights()["layers.1.feed_forward.w1.weight"].shape
+    change = torch.randn(shape, generator=torch.Generator().manual_seed(4))
+
+    def changed(file):
+        import comfy.model_management
+
+        model = loaded(file)
+        before = velocity(model, tiny.CONFIG)
+        model.add_patches({key: ("diff", (change,))}, 0.3)
+        comfy.model_management.load_models_gpu([model])
+        return velocity(model, tiny.CONFIG) - before
+
+    found, expected = changed("native-fp8.safetensors"), changed("native.safetensors")
+    assert far(found, expected) < 0.2
