@@ -32,6 +32,7 @@ except ModuleNotFoundError:  # up to 0.18, which loads each layer's weights when
 
 __all__ = [
     "ATTENTION_SHARES_HEADS",
+    "RUNNING",
     "check",
     "embedding_at_start",
     "fitted_latent",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 OLDEST = "0.16.3"
+RUNNING = comfyui_version.__version__
 PRIVATE = (
     # Wrappers of other nodes run before it, and compiled code begins inside it.
     ("comfy.model_base", "BaseModel._apply_model"),
@@ -51,7 +53,7 @@ PRIVATE = (
 ATTENTION_SHARES_HEADS = hasattr(comfy.ops, "repeat_kv_for_gqa")
 
 
-def check(version: str = comfyui_version.__version__) -> None:
+def check(version: str = RUNNING) -> None:
     """Raise ImportError for a ComfyUI without one of the private functions in PRIVATE."""
     for module, name in PRIVATE:
         try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lumina import picture_sizes, solvers
-from lumina.options import context_drop, guidance, regions
+from lumina.options import context_drop, guidance, regions, step_cache
 from lumina.parameters import Parameter
 from lumina.rope import scaling
 from lumina.schedules import SCHEDULES
@@ -182,6 +182,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "context drop": lambda: parameter_table(context_drop.PARAMETERS),
     "region": lambda: parameter_table({**regions.BOX, **regions.PARAMETERS}),
     "grid": lambda: parameter_table({**regions.GRID, "feather": regions.FEATHER}),
+    "step cache": lambda: parameter_table(step_cache.PARAMETERS),
 }
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ TESTS = (
     "model",
     "options",
     "native_nodes",
+    "checkpoints/test_quantizing.py",
     "prompts",
     "text_encoders/test_clip.py",
     "text_encoders/test_loading.py",

@@ -9,6 +9,7 @@ const SMALLEST_SIZES = {
   LuminaNextModelLoader: [400, 0],
   LuminaNextTextEncoderLoader: [400, 0],
   LuminaNextPackTextEncoder: [400, 0],
+  LuminaNextQuantize: [420, 0],
   LuminaNextPlotSigmas: [400, 340],
   LuminaNextSampler: [430, 0],
   LuminaNextSize: [460, 0],

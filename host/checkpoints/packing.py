@@ -1,17 +1,12 @@
 """Packs a Hugging Face folder that the text encoder loader lists into models/text_encoders."""
 
-from pathlib import Path, PureWindowsPath
-
-import comfy.model_management
-import comfy.utils
-import folder_paths
+from pathlib import Path
 
 from ...lumina.checkpoints.convert.folders import find_encoder_files
 from ...lumina.checkpoints.convert.pack import describe, pack
 from ..notices import say
+from . import converting
 from .folders import TEXT_ENCODERS, find, is_folder, locate, names
-
-SUFFIX = ".safetensors"
 
 
 def folders() -> list[str]:
@@ -24,14 +19,7 @@ def target(folder: str, file_name: str) -> Path:
 
     Raises ValueError for a name that would lead elsewhere.
     """
-    name = file_name.strip() or Path(folder).name
-    if PureWindowsPath(name).name != name:  # it knows both slashes, and drives
-        raise ValueError(
-            f'"{file_name}" must be a bare file name: the file goes into '
-            f"models/{TEXT_ENCODERS.folder} itself."
-        )
-    suffix = "" if name.lower().endswith(SUFFIX) else SUFFIX
-    return Path(folder_paths.get_folder_paths(TEXT_ENCODERS.folder)[0]) / (name + suffix)
+    return converting.target(TEXT_ENCODERS, Path(folder).name, file_name)
 
 
 def explain_unpackable(folder: str) -> str | None:
@@ -45,11 +33,7 @@ def explain_unpackable(folder: str) -> str | None:
 
 def state(folder: str, file_name: str) -> object:
     """Changes whenever the folder or the packed file does; NaN, unequal to itself, without it."""
-    try:
-        stat = target(folder, file_name).stat()
-    except FileNotFoundError:
-        return float("nan")
-    return [*locate(TEXT_ENCODERS, folder).state(), (stat.st_mtime_ns, stat.st_size)]
+    return converting.state(target(folder, file_name), lambda: locate(TEXT_ENCODERS, folder))
 
 
 def pack_text_encoder(folder: str, file_name: str, dtype: str, overwrite: bool) -> str:
@@ -57,12 +41,7 @@ def pack_text_encoder(folder: str, file_name: str, dtype: str, overwrite: bool) 
 
     Raises as `pack` does. An error or the user's Cancel leaves no file.
     """
-    file, bar = target(folder, file_name), comfy.utils.ProgressBar(1)
-
-    def progress(done: int, total: int) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done, total)
-
+    file, progress = target(folder, file_name), converting.progress_bar()
     file.parent.mkdir(parents=True, exist_ok=True)
     source = find(TEXT_ENCODERS, folder)
     packed = pack(source, file, dtype, overwrite=overwrite, progress=progress)

@@ -19,6 +19,7 @@ from ...lumina.model.caption import padding_mask
 from ...lumina.options.step import Step
 from ..checkpoints.mapped import MappedFiles
 from ..options.settings import IMAGE_MODELS, forward_options
+from ..options.step_cache import cached_call
 from .conditioning import Frame, check_caption, check_latent, without_text
 from .finite import check_drawn, check_given
 from .network import NETWORKS
@@ -129,7 +130,8 @@ class LuminaNext(comfy.model_base.BaseModel):
             transformer_options,
             attention_mask=padding_mask(attention_mask),
             options=HostForwardOptions.of(
-                options, shares_heads=self._shares_heads(x.device, transformer_options)
+                dataclasses.replace(options, cached=cached_call(step, transformer_options)),
+                shares_heads=self._shares_heads(x.device, transformer_options),
             ),
             **kwargs,
         )

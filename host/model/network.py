@@ -64,6 +64,9 @@ class HostDiT(DiT):
             comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL,
             kwargs.get("transformer_options", {}),
         )
+        if wrappers:
+            # EasyCache writes into it, and in float32 it is the sampler's own latent.
+            x = x.clone()
         executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(
             self._forward, self, wrappers
         )

@@ -68,7 +68,10 @@ def _foreign_content(head: bytes, size: int) -> str | None:
             "accepted on their page while logged in; then download the file itself."
         )
     if head.startswith(b"GGUF"):
-        return "is a GGUF file, which is not supported here. Use a .safetensors file."
+        return (
+            "is a GGUF file, which is not supported here. Use a .safetensors file; "
+            '"Lumina-Next Quantize" makes one of 8 or 4 bits.'
+        )
     if _is_text(head):
         start = head.decode("utf-8", "ignore").strip().splitlines()[0][:60]
         return f"is a text file, not a model. It begins with {quoted(start)}."

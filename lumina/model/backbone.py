@@ -126,9 +126,30 @@ class DiT(nn.Module):
         condition = condition + self.cap_embedder(_pooled(caption, caption_mask, options))
         mask = additive_mask(caption_mask, x.dtype, options.caption_lengths)
         tokens = self.sequence(tokens, width)
-        tokens = self.run_blocks(tokens, caption, mask, condition, options)
+        tokens = self.cached_blocks(tokens, caption, mask, condition, options)
         patches = self.picture(self.final_layer(tokens, condition), width)
         return unpatchify(patches, height, width, size)[:, : self.config.in_channels]
+
+    def cached_blocks(
+        self,
+        x: Tensor,
+        caption: Tensor,
+        mask: Tensor | None,
+        condition: Tensor,
+        options: ForwardOptions,
+    ) -> Tensor:
+        """All layers, or what they added in an earlier step where that is near enough."""
+
+        def layers() -> Tensor:
+            return self.run_blocks(x, caption, mask, condition, options)
+
+        if options.cached is None:
+            return layers()
+        return options.cached.tokens(x, self.first_read(x, condition), layers)
+
+    def first_read(self, x: Tensor, condition: Tensor) -> Tensor:
+        """What the first layer's attention reads of its input (B, L, D), normalized and scaled."""
+        raise NotImplementedError
 
     def run_blocks(
         self,

@@ -3,6 +3,8 @@
 Axes: B batch, L image tokens, S caption tokens, D width.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -78,3 +80,8 @@ class NextDiT(DiT):
 
     def last_layer(self, kit: LayerKit) -> FinalLayer:
         return FinalLayer(self.config, kit)
+
+    def first_read(self, x: Tensor, condition: Tensor) -> Tensor:
+        first = cast(Block, self.layers[0])
+        scale = first.adaLN_modulation(condition)[:, None].chunk(4, dim=-1)[0]
+        return first.attention_norm1(x) * (1 + scale)

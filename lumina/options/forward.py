@@ -6,6 +6,7 @@ from torch import Tensor
 
 from .context_drop import Cells
 from .regions import CaptionShares
+from .step_cache import CachedCall
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,12 +20,14 @@ class ForwardOptions:
     cells: in which cells self-attention averages its keys and values; None averages nothing.
     dropping: the layers that do so.
     regions: which of several captions each image token reads; None where there is one.
+    cached: what the run remembers of earlier calls, which may save the layers; None saves nothing.
     """
 
     rotation: Tensor | None = None
     self_attention_scale: float | None = None
     cells: Cells | None = None
     dropping: frozenset[int] = frozenset()
+    cached: CachedCall | None = None
     regions: CaptionShares | None = None
 
     @property

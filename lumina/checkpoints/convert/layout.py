@@ -19,6 +19,7 @@ from .streams import FLOATS, TYPE_NAMES, Shard, TensorInfo, bytes_as_shard, open
 _EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "shared.weight")
 _TIED_HEAD = "lm_head.weight"
 _TIED_ALWAYS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # T5's
+_POSITION_BIAS = "relative_attention_bias.weight"  # T5's
 Progress = Callable[[int, int], object]
 
 
@@ -54,7 +55,7 @@ def lay_out(files: EncoderFiles, dtype: torch.dtype | None, progress: Progress) 
     _check_names(shards, [path.name for path in (*files.weights, files.tokenizer)])
     left_out = _tied_to_embedding(shards, config_json, progress)
     tensors = {
-        name: _packed_info(info, dtype)
+        name: _packed_info(name, info, dtype)
         for shard in shards
         for name, info in shard.tensors.items()
         if name not in left_out
@@ -62,7 +63,7 @@ def lay_out(files: EncoderFiles, dtype: torch.dtype | None, progress: Progress) 
     metadata = {"format": "pt", **files.metadata}
     if _TIED_HEAD in left_out:  # said, so that the model can still write
         metadata["config"] = json.dumps({**config_json, "tie_word_embeddings": True})
-    return FileLayout(shards, dtype, *_header(tensors, metadata))
+    return FileLayout(shards, dtype, *header_of(tensors, metadata))
 
 
 def _check_names(shards: list[Shard], files: list[str]) -> None:
@@ -106,19 +107,23 @@ def _digest(shard: Shard, name: str, progress: Progress) -> bytes:
     return digest.digest()
 
 
-def _packed_info(info: TensorInfo, dtype: torch.dtype | None) -> TensorInfo:
-    if dtype is None or not _is_converted(info):
+def _packed_info(name: str, info: TensorInfo, dtype: torch.dtype | None) -> TensorInfo:
+    if dtype is None or not _is_converted(name, info):
         return info
     size = math.prod(info.shape) * dtype.itemsize
     return replace(info, dtype=TYPE_NAMES[dtype], size=size)
 
 
-def _is_converted(info: TensorInfo) -> bool:
-    """Norms and biases stay: a thousandth of the file, and each acts on a feature of all tokens."""
-    return info.dtype in FLOATS and len(info.shape) >= 2
+def _is_converted(name: str, info: TensorInfo) -> bool:
+    """Norms and biases stay: a thousandth of the file, and each acts on a feature of all tokens.
+
+    T5's bias of positions is a matrix, and stays as well: it is added to all attention scores.
+    """
+    is_bias = name.endswith(_POSITION_BIAS)
+    return info.dtype in FLOATS and len(info.shape) >= 2 and not is_bias
 
 
-def _header(
+def header_of(
     tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]
 ) -> tuple[bytes, dict[str, int], int]:
     """Header, offsets and size of a file: wide types first, so that all numbers are aligned."""
@@ -162,7 +167,7 @@ def _pieces(layout: FileLayout, clamped: Counter[str]) -> Iterator[tuple[int, me
     for shard in layout.shards:
         for name, piece in shard.read([name for name in shard.tensors if name in offsets]):
             info = shard.tensors[name]
-            if layout.dtype is not None and _is_converted(info):
+            if layout.dtype is not None and _is_converted(name, info):
                 numbers = torch.frombuffer(piece, dtype=FLOATS[info.dtype])
                 piece = _converted(numbers, layout.dtype, name, clamped)
             yield offsets[name], piece

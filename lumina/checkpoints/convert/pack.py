@@ -4,25 +4,17 @@ Tensors pass through memory in small pieces, each written at the offset that the
 Format: github.com/huggingface/safetensors, "Format".
 """
 
-import time
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ..files import listed
-from .disk import (
-    atomic_write,
-    check_space,
-    check_target,
-    in_words,
-    is_equal,
-    remove_abandoned,
-)
+from .disk import check_target, in_words, remove_abandoned
 from .folders import find_encoder_files
-from .layout import FileLayout, Progress, lay_out, pieces_of
+from .layout import Progress, lay_out, pieces_of
+from .writing import Conversion, Pieces, SourceFiles
 
 DTYPES: dict[str, torch.dtype | None] = {
     "keep": None,
@@ -67,63 +59,18 @@ def pack(
     folder, file = Path(folder), Path(file)
     check_target(file, folder)
     files = find_encoder_files(folder)
-    sources = [*files.weights, files.tokenizer]
-    before, removed = _states(sources), remove_abandoned(file)
+    sources, removed = SourceFiles([*files.weights, files.tokenizer]), remove_abandoned(file)
     layout = lay_out(files, DTYPES[dtype], progress)
-    if file.exists():
-        packed = _already_there(file, layout, progress)
-        if packed:
-            return packed
-        if not overwrite:
-            raise FileExistsError(
-                f"{file.name} is in {file.parent} already, and it is not {folder.name} packed as "
-                f"{dtype}. Choose another name, or allow it to be overwritten."
-            )
-    check_space(file.parent, layout.size)
     clamped: Counter[str] = Counter()
-    try:
-        with atomic_write(file, overwrite=overwrite) as unfinished:
-            for offset, piece in pieces_of(layout, clamped, progress):
-                unfinished.seek(offset)
-                unfinished.write(piece)
-            _check_unchanged(sources, before)
-    except FileExistsError as error:
-        packed = _already_there(file, layout, progress)
-        if packed:
-            return packed
-        written = time.strftime("%X", time.localtime(file.stat().st_mtime))
-        raise FileExistsError(
-            f"Another program was first: it wrote {file.name} into {file.parent} at {written}, "
-            f"while {folder.name} was being packed. Its file was left as it is. Choose another "
-            "name, or allow it to be overwritten."
-        ) from error
-    return Packed(file, layout.size, True, clamped, removed)
 
+    def pieces() -> Pieces:
+        clamped.clear()
+        return pieces_of(layout, clamped, progress)
 
-def _already_there(file: Path, layout: FileLayout, progress: Progress) -> Packed | None:
-    """The result if `file` is equal to the last byte already, None if it is another file."""
-    clamped: Counter[str] = Counter()
-    if not is_equal(file, pieces_of(layout, clamped, progress), layout.size):
-        return None
-    return Packed(file, layout.size, False, clamped)
-
-
-def _states(files: Iterable[Path]) -> list[tuple[int, int, int]]:
-    """What changes when a file is written to or replaced."""
-    stats = [file.stat() for file in files]
-    return [(stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
-
-
-def _check_unchanged(files: Iterable[Path], before: Iterable[tuple[int, int, int]]) -> None:
-    now = _states(files)
-    changed = [
-        file.name for file, *both in zip(files, before, now, strict=True) if both[0] != both[1]
-    ]
-    if changed:
-        raise ValueError(
-            f"{listed(changed)} changed while it was being packed, so nothing was written: parts "
-            "of two models would be mixed. Wait until the download is complete, and pack again."
-        )
+    result = f"{folder.name} packed as {dtype}"
+    conversion = Conversion(file, layout.size, pieces, sources, result, "packed")
+    is_new = conversion.write(overwrite=overwrite)
+    return Packed(file, layout.size, is_new, clamped, removed if is_new else 0)
 
 
 def describe(packed: Packed) -> str:

@@ -58,6 +58,15 @@ def open_shard(path: Path) -> Shard:
     return _open_safetensors(path) if path.suffix.lower() in SAFETENSORS else _open_pickled(path)
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """The texts in a safetensors file's header, {} for other files. Raises as `open_shard`."""
+    if path.suffix.lower() not in SAFETENSORS:
+        return {}
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return dict(header.get("__metadata__") or {})
+
+
 def bytes_as_shard(name: str, content: bytes) -> Shard:
     """A shard of one tensor, which holds the bytes of `content`."""
     info = TensorInfo("U8", (len(content),), len(content))
@@ -110,11 +119,16 @@ def _open_pickled(path: Path) -> Shard:
 def _read_pickled(path: Path, names: Collection[str]) -> Pieces:
     tensors = read_file(path)  # opened again, so that only one shard is mapped at a time
     for name in names:
-        for piece in _in_pieces(tensors[name].detach()):
-            yield name, memoryview(piece.view(torch.uint8).numpy().data)
+        for piece in in_pieces(tensors[name].detach()):
+            yield name, bytes_of(piece)
 
 
-def _in_pieces(tensor: Tensor) -> Iterator[Tensor]:
+def bytes_of(numbers: Tensor) -> memoryview:
+    """The bytes of a contiguous tensor, as they stand in memory."""
+    return memoryview(numbers.view(-1).view(torch.uint8).numpy().data)
+
+
+def in_pieces(tensor: Tensor) -> Iterator[Tensor]:
     """A tensor's numbers in order as 1-D tensors of at most PIECE bytes; also of strided views."""
     if tensor.numel() == 0:
         return
@@ -127,4 +141,4 @@ def _in_pieces(tensor: Tensor) -> Iterator[Tensor]:
         return
     rows = PIECE // tensor[0].nbytes
     for part in tensor.split(rows) if rows else tensor.unbind():
-        yield from _in_pieces(part)
+        yield from in_pieces(part)

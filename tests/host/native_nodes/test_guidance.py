@@ -156,6 +156,21 @@ def test_cache_skips_passes_above_its_threshold_only(model, cache):
     assert quick.isfinite().all() and differs(quick, base)
 
 
+def test_wrapper_that_writes_into_its_input_changes_nothing_else(model):
+    """As EasyCache does where it skips a pass."""
+    import comfy.patcher_extension
+
+    def write(executor, x, *args, **kwargs):
+        out = executor(x, *args, **kwargs)
+        x += 1
+        return out
+
+    base, model = sample(model), model.clone()
+    kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+    model.add_wrapper_with_key(kind, "write", write)
+    assert torch.equal(sample(model), base)
+
+
 @pytest.fixture
 def shallow(host):
     """A model of one layer: compiling takes seconds for each."""

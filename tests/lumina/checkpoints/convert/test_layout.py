@@ -81,6 +81,13 @@ def test_number_too_large_for_fp8_is_clamped_and_counted(tmp_path, packed_file, 
     assert f"2 numbers of {EMBEDDING} were beyond" in convert_pack.describe(packed)
 
 
+def test_position_bias_of_t5_keeps_its_type(tmp_path, packed_file):
+    name = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    bias = 20 * torch.randn(32, 3, generator=torch.Generator().manual_seed(1))
+    pack(write_folder(tmp_path / "t5", [{name: bias}]), packed_file, "float8_e4m3fn")
+    assert_packed(packed_file, {name: bias})
+
+
 def test_infinity_stays_infinity_in_float16(tmp_path, packed_file):
     weights = {"mask": torch.tensor([[0.0, -torch.inf, torch.nan]])}
     pack(write_folder(tmp_path / "mask", [weights]), packed_file, "float16")
