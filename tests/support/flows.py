@@ -4,7 +4,7 @@ import torch
 
 from lumina_next.lumina.solvers.fitting import Pictures, Sets
 
-SETS = Sets(6, 6, 8)
+SETS = Sets(4, 4, 4)
 
 
 def denoised(x, sigma):

@@ -16,7 +16,7 @@ from .pictures import Pictures, Sets
 from .trajectories import FINE_STEPS, Fine
 from .trials import Points, Trial, attempt
 
-LONGEST_MOVE = 3  # fine steps
+MOVES = (1, 1, 2, 3)  # fine steps
 MAX_MOVED = 3  # points in one try
 ATTEMPTS_TO_MOVE = 1000  # draws of a move, before there is none left that is new
 
@@ -78,11 +78,11 @@ class Search:
 
 
 def starts(calls: int) -> Iterator[Points]:
-    """The usual schedules on the fine grid, and those half-way between uniform and each."""
+    """On the fine grid: sigmoid, uniform, and what is half-way between uniform and the others."""
     uniform = SCHEDULES["uniform"](calls)
+    yield on_fine_grid(SCHEDULES["sigmoid"](calls).tolist())
     for schedule in SCHEDULES.values():
-        for sigmas in (schedule(calls), (schedule(calls) + uniform) / 2):
-            yield on_fine_grid(sigmas.tolist())
+        yield on_fine_grid(((schedule(calls) + uniform) / 2).tolist())
 
 
 def on_fine_grid(sigmas: list[float]) -> Points:
@@ -98,10 +98,7 @@ def moved(points: Points, rng: random.Random) -> Points | None:
     """A few points moved a little; None if they would meet."""
     new = list(points)
     for _ in range(rng.randint(1, MAX_MOVED)):
-        if len(new) > 2:
-            new[rng.randrange(1, len(new) - 1)] += rng.choice((-1, 1)) * rng.randint(
-                1, LONGEST_MOVE
-            )
+        new[rng.randrange(1, len(new) - 1)] += rng.choice((-1, 1)) * rng.choice(MOVES)
     falls = all(one < other for one, other in zip(new, new[1:], strict=False))
     return tuple(new) if falls else None
 

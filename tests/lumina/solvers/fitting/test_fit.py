@@ -5,11 +5,13 @@ import os
 import pytest
 import torch
 
+from lumina_next.lumina.schedules import SCHEDULES
+from lumina_next.lumina.solvers import SOLVERS
 from lumina_next.lumina.solvers.fitting import MIN_PROMPTS, Effort, Sets, Work, fit
 from lumina_next.lumina.solvers.fitting.fit import check_prompts, in_sets
 from lumina_next.tests.support.flows import SETS, flow_pictures
 
-EFFORT = Effort(SETS, 12)
+EFFORT = Effort(SETS, 8)
 
 
 @pytest.fixture
@@ -38,17 +40,10 @@ def test_reported_errors_are_those_of_the_solver(fitted):
     pictures, found = flow_pictures(), fitted[4]
     rows = slice(SETS.reported.start, SETS.reported.stop)
     drawn = pictures.drawn(rows, found.solver, torch.tensor(found.solver.sigmas))
-    fine = pictures.drawn(rows, *fine_solution())
+    fine = pictures.drawn(rows, SOLVERS["rk4_classic"], SCHEDULES["uniform"](60))
     off = (drawn - fine).flatten(1).square().mean(1).sqrt()
     assert found.errors.worst == pytest.approx(off.max().item(), rel=1e-4)
     assert found.errors.mean == pytest.approx(off.mean().item(), rel=1e-4)
-
-
-def fine_solution():
-    from lumina_next.lumina.schedules import SCHEDULES
-    from lumina_next.lumina.solvers import SOLVERS
-
-    return SOLVERS["rk4_classic"], SCHEDULES["uniform"](60)
 
 
 class Stopped(Exception):
@@ -67,7 +62,7 @@ class Budget:
             raise Stopped
 
 
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("share", [0.3, 0.95])
 def test_stopped_fit_goes_on_and_finds_the_same(work, fitted, share):
     asked = []
     whole = flow_pictures()
