@@ -95,12 +95,14 @@ def main() -> None:
     pictures.tick = Progress(effort.picture_calls(args.calls, 1))
     of = setting(demo)
     args.file.parent.mkdir(parents=True, exist_ok=True)
-    key = repr((of, SETS, captions))
-    with torch.inference_mode(), Work(args.file, key).kept() as folder:
+    work = Work(args.file, repr((of, SETS, captions)))
+    with torch.inference_mode(), work.kept() as folder:
         print(f"what is done is kept in {folder}", file=sys.stderr)
         found = fit(pictures, effort, args.calls, folder)
         counts = (SETS.fit, SETS.choose, SETS.report)
-        write_fitted(args.file, FittedFile(of, counts, tuple(captions), 0, TRUTH, found))
+        write_fitted(
+            args.file, FittedFile(of, counts, tuple(captions), 0, TRUTH, work.digest, found)
+        )
     for calls, fitted in found.items():
         print(calls, asdict(fitted.errors), {n: asdict(e) for n, e in fitted.others.items()})
 

@@ -10,4 +10,4 @@ SETTING = Setting({"network": "Next-DiT", "dim": 32, "qk_norm": True}, "0" * 64,
 def fitted_file(setting=SETTING, solver=SOLVER, errors=GOOD, others=BAD, prompts=("a", "b", "c")):
     fitted = Fitted(solver, errors, {"euler, sigmoid": others})
     truth = "rk4_classic, 60 uniform steps"
-    return FittedFile(setting, (1, 1, 1), prompts, 7, truth, {solver.calls: fitted})
+    return FittedFile(setting, (1, 1, 1), prompts, 7, truth, "a" * 64, {solver.calls: fitted})

@@ -27,7 +27,7 @@ MAX_OTHERS = 20
 MAX_SIZE_PX = 2**16
 MAX_CFG = 100.0
 MAX_ERROR = 1e6
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 Json = Mapping[str, object]
 
 
@@ -95,7 +95,8 @@ class FittedFile:
     """All solvers of one setting, by their number of calls.
 
     pictures: how many were used to fit, to choose and to report. prompts: those used, in this
-    order, as far as they are known. seed: of the noise. truth: the fine solution, in words.
+    order, as far as they are known. seed: of the noise. truth: the fine solution, in words. key:
+    64 hexadecimal digits of all that the fits depended on, but for their numbers of calls.
     """
 
     setting: Setting
@@ -103,6 +104,7 @@ class FittedFile:
     prompts: tuple[str, ...]
     seed: int
     truth: str
+    key: str
     solvers: Mapping[int, Fitted]
 
     def solver(self, calls: int, source: str) -> Fitted:
@@ -138,6 +140,7 @@ def write_fitted(file: Path, content: FittedFile) -> None:
             "pictures": dict(zip(("fit", "choose", "report"), content.pictures, strict=True)),
             "seed": content.seed,
             "truth": content.truth,
+            "key": content.key,
             "solvers": solvers,
             "prompts": content.prompts,
         },
@@ -178,14 +181,12 @@ def _content(content: Json) -> FittedFile:
         tuple(_text(item, "prompts") for item in _list(content, "prompts", 0, 3 * MAX_PROMPTS)),
         _whole(content, "seed", 0, 2**64 - 1),
         _text(content.get("truth"), "truth"),
+        _digits(content, "key"),
         {item.solver.calls: item for item in fitted},
     )
 
 
 def _setting(content: Json) -> Setting:
-    fingerprint = _text(content.get("fingerprint"), "fingerprint")
-    if not _FINGERPRINT.fullmatch(fingerprint):
-        raise ValueError('"fingerprint" is not 64 hexadecimal digits')
     architecture = dict(_object(content, "architecture"))
     if not all(
         value is None or isinstance(value, str | int | float) for value in architecture.values()
@@ -193,7 +194,7 @@ def _setting(content: Json) -> Setting:
         raise ValueError('"architecture" holds more than numbers and names')
     return Setting(
         architecture,
-        fingerprint,
+        _digits(content, "fingerprint"),
         _number(content, "cfg", 0, MAX_CFG),
         _whole(content, "width_px", 1, MAX_SIZE_PX),
         _whole(content, "height_px", 1, MAX_SIZE_PX),
@@ -253,6 +254,13 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 def _text(value: object, key: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise ValueError(f"{quoted(key)} holds {shown(value)}, where a text belongs")
+    return value
+
+
+def _digits(item: Json, key: str) -> str:
+    value = _text(item.get(key), key)
+    if not _DIGEST.fullmatch(value):
+        raise ValueError(f"{quoted(key)} is not 64 hexadecimal digits")
     return value
 
 

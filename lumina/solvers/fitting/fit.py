@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -62,9 +63,12 @@ class Work:
     key: str
 
     @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.key.encode()).hexdigest()
+
+    @property
     def folder(self) -> Path:
-        digest = hashlib.sha256(self.key.encode()).hexdigest()[:12]
-        return self.file.with_name(f".{self.file.stem}.fit-{digest}")
+        return self.file.with_name(f".{self.file.stem}.fit-{self.digest[:12]}")
 
     @contextmanager
     def kept(self) -> Iterator[Path]:
@@ -105,15 +109,20 @@ def fit(
 def _reported(
     solver: FittedSolver, pictures: Pictures, sets: Sets, truth: Tensor, others: Others
 ) -> Fitted:
-    def errors(solver: Solver, sigmas: Tensor) -> Errors:
-        parts = pictures.parts(sets.reported)
-        ends = torch.cat([pictures.drawn(part, solver, sigmas).cpu() for part in parts])
-        return errors_of(distances(ends, truth))
-
-    own = errors(solver, torch.tensor(solver.sigmas))
     sigmoid = {SIGMOID: (SOLVERS["euler"], SCHEDULES["sigmoid"](solver.calls))}
-    found = {name: errors(*other) for name, other in {**sigmoid, **others}.items()}
+    own = reported_errors(pictures, sets, truth, solver, torch.tensor(solver.sigmas))
+    compared = {**sigmoid, **others}.items()
+    found = {name: reported_errors(pictures, sets, truth, *other) for name, other in compared}
     return Fitted(solver, own, found)
+
+
+def reported_errors(
+    pictures: Pictures, sets: Sets, truth: Tensor, solver: Solver, sigmas: Tensor
+) -> Errors:
+    """How far a solver's pictures of the report are from `truth`, what `fine_ends` gives of it."""
+    parts = pictures.parts(sets.reported)
+    ends = torch.cat([pictures.drawn(part, solver, sigmas).cpu() for part in parts])
+    return errors_of(distances(ends, truth))
 
 
 def errors_of(off: Tensor) -> Errors:
@@ -131,7 +140,10 @@ def check_prompts(count: int) -> None:
         )
 
 
-def in_sets(prompts: Sequence[str], sets: Sets) -> list[str]:
+Prompt = TypeVar("Prompt")
+
+
+def in_sets(prompts: Sequence[Prompt], sets: Sets) -> list[Prompt]:
     """A prompt for each picture: every set has prompts of its own, again and again in turn."""
     shares = [prompts[first::3] for first in range(3)]
     counts = (sets.fit, sets.choose, sets.report)

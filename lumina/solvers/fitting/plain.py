@@ -74,7 +74,7 @@ def fit_files(request: Request, tick: Callable[[int], None]) -> FittedFile:
         found = fit(pictures, request.effort, request.calls, folder, others)
         sets = request.effort.sets
         counts = (sets.fit, sets.choose, sets.report)
-        content = FittedFile(setting, counts, tuple(rows), request.seed, TRUTH, found)
+        content = FittedFile(setting, counts, tuple(rows), request.seed, TRUTH, work.digest, found)
         write_fitted(request.file, content)
     return content
 

@@ -1,4 +1,4 @@
-"""The search for noise levels: from those of the usual schedules, moved as long as it helps.
+"""The search for noise levels: the usual ones, those of the best forecasts, then moves of the best.
 
 Every try fits the weights anew and is judged on pictures apart from the fit. The tries are drawn
 from a seed and their scores kept in a file, so a search that was stopped repeats them in no time
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from ...checkpoints.convert.disk import atomic_write
 from ...schedules import SCHEDULES
+from .forecast import Forecast
 from .pictures import Pictures, Sets
+from .points import Points, moved, on_fine_grid
 from .trajectories import FINE_STEPS, Fine
-from .trials import Points, Trial, attempt
+from .trials import Trial, attempt
 
-MOVES = (1, 1, 2, 3)  # fine steps
-MAX_MOVED = 3  # points in one try
 ATTEMPTS_TO_MOVE = 1000  # draws of a move, before there is none left that is new
 
 
@@ -33,6 +33,7 @@ class Search:
         self.pictures, self.fine, self.sets = pictures, fine, sets
         self.calls, self.tries, self.file = calls, tries, file
         self.scores = _read(file)
+        self.starts = [*usual(calls), *Forecast(fine).best(calls)]
         # Those that a new try is likely to begin like: the best one, and the last one.
         self.kept: dict[str, Trial] = {}
 
@@ -54,7 +55,7 @@ class Search:
         return self._attempt(best)
 
     def _next(self, rng: random.Random, seen: set[Points], best: Points | None) -> Points | None:
-        for start in starts(self.calls):
+        for start in self.starts:
             if start not in seen:
                 return start
         for _ in range(ATTEMPTS_TO_MOVE):
@@ -77,30 +78,10 @@ class Search:
         return like
 
 
-def starts(calls: int) -> Iterator[Points]:
-    """On the fine grid: sigmoid, uniform, and what is half-way between uniform and the others."""
-    uniform = SCHEDULES["uniform"](calls)
-    yield on_fine_grid(SCHEDULES["sigmoid"](calls).tolist())
-    for schedule in SCHEDULES.values():
-        yield on_fine_grid(((schedule(calls) + uniform) / 2).tolist())
-
-
-def on_fine_grid(sigmas: list[float]) -> Points:
-    """The nearest fine levels, each at least one below the one before it, from first to last."""
-    points, calls = [0], len(sigmas) - 1
-    for step, sigma in enumerate(sigmas[1:-1], start=1):
-        nearest = round((1 - sigma) * FINE_STEPS)
-        points.append(min(max(nearest, points[-1] + 1), FINE_STEPS - (calls - step)))
-    return (*points, FINE_STEPS)
-
-
-def moved(points: Points, rng: random.Random) -> Points | None:
-    """A few points moved a little; None if they would meet."""
-    new = list(points)
-    for _ in range(rng.randint(1, MAX_MOVED)):
-        new[rng.randrange(1, len(new) - 1)] += rng.choice((-1, 1)) * rng.choice(MOVES)
-    falls = all(one < other for one, other in zip(new, new[1:], strict=False))
-    return tuple(new) if falls else None
+def usual(calls: int) -> Iterator[Points]:
+    """Those of the usual schedules."""
+    for name in ("sigmoid", "uniform"):
+        yield on_fine_grid(SCHEDULES[name](calls).tolist())
 
 
 def _read(file: Path) -> dict[Points, float]:

@@ -27,18 +27,19 @@ FINE_SIGMAS = tuple(SCHEDULES["uniform"](FINE_STEPS).tolist())
 class Fine:
     """The fine solution of the pictures to fit and to choose by.
 
-    states: (F, FINE_STEPS + 1, C, H, W) in float16, of those to fit by. ends: (N, C, H, W) in
-    float32, of both.
+    states: (F, FINE_STEPS + 1, C, H, W) in float16, of those to fit by. slopes: theirs, of all
+    states but the last. ends: (N, C, H, W) in float32, of both.
     """
 
     states: Tensor
+    slopes: Tensor
     ends: Tensor
 
 
 def cache_bytes(noise: Tensor, sets: Sets) -> int:
     """What the trajectories take on disk and again in memory."""
     numbers = noise[0].numel()
-    return numbers * (2 * sets.fit * (FINE_STEPS + 1) + 4 * sets.total)
+    return numbers * (2 * sets.fit * (2 * FINE_STEPS + 1) + 4 * sets.total)
 
 
 def fine_trajectories(pictures: Pictures, sets: Sets, folder: Path) -> Fine:
@@ -48,8 +49,9 @@ def fine_trajectories(pictures: Pictures, sets: Sets, folder: Path) -> Fine:
         *pictures.parts(range(sets.fit, sets.fit + sets.choose)),
     ]
     found = [_batch(pictures, p, folder, keeps_states=p.start < sets.fit) for p in parts]
-    states = [item["states"] for item in found if "states" in item]
-    return Fine(torch.cat(states), torch.cat([item["ends"] for item in found]))
+    kept = found[: len(list(pictures.parts(range(sets.fit))))]
+    states, slopes = (torch.cat([item[key] for item in kept]) for key in ("states", "slopes"))
+    return Fine(states, slopes, torch.cat([item["ends"] for item in found]))
 
 
 def fine_ends(pictures: Pictures, rows: range, folder: Path) -> Tensor:
@@ -73,15 +75,18 @@ def _batch(
 
 
 def _draw(pictures: Pictures, part: slice, *, keeps_states: bool) -> dict[str, Tensor]:
-    states: list[Tensor] = []
+    states, slopes = list[Tensor](), list[Tensor]()
 
     def keep(step: dict[str, object]) -> None:
-        x = step["x"]
-        if keeps_states and isinstance(x, Tensor):
-            states.append(x.to("cpu", torch.float16))
+        x, denoised, sigma = (torch.as_tensor(step[key]) for key in ("x", "denoised", "sigma"))
+        if not keeps_states:
+            return
+        states.append(x.to("cpu", torch.float16))
+        slopes.append(((x - denoised) / sigma).to("cpu", torch.float16))
 
     sigmas = torch.tensor(FINE_SIGMAS)
     ends = pictures.drawn(part, SOLVERS[FINE_SOLVER], sigmas, keep).to("cpu", torch.float32)
     if not keeps_states:
         return {"ends": ends}
-    return {"ends": ends, "states": torch.stack([*states, ends.half()], dim=1)}
+    states.append(ends.half())
+    return {"ends": ends, "states": torch.stack(states, 1), "slopes": torch.stack(slopes, 1)}

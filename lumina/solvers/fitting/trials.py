@@ -11,10 +11,9 @@ from torch import Tensor
 from ..fitted.solver import MEMORY, FittedSolver
 from ..runge_kutta import weighted
 from .pictures import Pictures, Sets, distances
+from .points import Points
 from .trajectories import FINE_SIGMAS, Fine
 from .weights import step_weights
-
-Points = tuple[int, ...]  # indices into FINE_SIGMAS, from 0 to FINE_STEPS
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,11 @@ def step_weights(slopes: Sequence[Tensor], change: Tensor) -> tuple[float, ...]:
         gram += (apart @ apart.T).cpu()
         right += (apart @ (change[row].flatten().double() - of_last)).cpu()
         size += (of_last @ of_last).cpu()
-    # |w - euler|^2 with w = (u, 1 - sum u): u u + (sum u)^2.
-    penalty = torch.eye(count - 1, dtype=torch.float64) + 1
-    found = torch.linalg.solve(gram + RIDGE * size * penalty, right).tolist()
+    ridge = RIDGE * size * euler_penalty(count - 1)
+    found = torch.linalg.solve(gram + ridge, right).tolist()
     return (*found, 1 - sum(found))
+
+
+def euler_penalty(count: int) -> Tensor:
+    """|w - euler|^2 as a matrix for u, where w = (u, 1 - sum u): u u + (sum u)^2."""
+    return torch.eye(count, dtype=torch.float64) + 1

@@ -46,6 +46,7 @@ def changed(path, value):
         (["version"], {}, "is version {} of a fitted solver"),
         (["fingerprint"], "xyz", '"fingerprint" is not 64 hexadecimal digits'),
         (["fingerprint"], 5, '"fingerprint" holds 5, where a text belongs'),
+        (["key"], "../x", '"key" is not 64 hexadecimal digits'),
         (["architecture"], [], '"architecture" is no object'),
         (["architecture"], {"dim": [1]}, '"architecture" holds more than numbers and names'),
         (["cfg"], "4", "\"cfg\" is '4', where 0 to 100 belongs"),
