@@ -2,7 +2,7 @@
 
     python -m demo.evaluation.fit_solver
 
-48 pictures to fit and 48 to choose by, of scenes that training may have drawn; 200 to report on, of
+48 pictures to fit and 48 to choose by, of scenes that training may have drawn; 100 to report on, of
 held-out scenes, the same that measure.py draws. Takes about an hour on one core. A stopped run goes
 on where it was.
 """
@@ -33,7 +33,7 @@ from .measure import TRAINED_PX, Measure
 
 CALLS = (5, 8, 10, 15)
 CFG = 4.0
-SETS = Sets(48, 48, 200)
+SETS = Sets(48, 48, 100)
 FILE = MODELS / "lumina_next_solvers" / "lumina-next-demo.json"
 
 

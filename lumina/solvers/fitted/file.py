@@ -54,6 +54,11 @@ class Setting:
     width_px: int
     height_px: int
 
+    def is_of_model(self, other: "Setting") -> bool:
+        """Whether `other` is a setting of the same model."""
+        same = self.architecture == other.architecture
+        return same and self.fingerprint == other.fingerprint
+
     def differences(self, other: "Setting") -> list[str]:
         """In what `other`, a run's setting, is another: "cfg 2 in place of 4" and the like."""
         if self.architecture != other.architecture:

@@ -1,12 +1,12 @@
 """Fits a solver to a model: forward calls alone, no gradients.
 
 `trajectories` draws pictures finely, `weights` fits the steps of given noise levels, `search`
-looks for the levels, `fit` does all of it. The method is that of S4S (arXiv:2502.17423) and of
+looks for the levels, `run` does all of it. The method is that of S4S (arXiv:2502.17423) and of
 Bespoke solvers (arXiv:2310.19075, 2403.01329) in its aim, with least squares in place of training.
 """
 
-from .fit import CALLS, EFFORTS, MIN_PROMPTS, Effort, Work, check_prompts, fit, in_sets
 from .pictures import Pictures, Sets
+from .run import CALLS, EFFORTS, MIN_PROMPTS, Effort, Work, check_prompts, fit, in_sets
 
 __all__ = [
     "CALLS",

@@ -25,8 +25,8 @@ from ...schedules import SCHEDULES
 from ...text_encoders.weights import load_decoder
 from ..fitted.file import FittedFile, Setting, architecture_of, write_fitted
 from ..runge_kutta import SOLVERS
-from .fit import Effort, Work, check_prompts, fit, in_sets
 from .pictures import Pictures
+from .run import Effort, Work, check_prompts, fit, in_sets
 from .trajectories import TRUTH
 
 BATCH = 8

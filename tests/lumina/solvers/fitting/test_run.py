@@ -8,7 +8,7 @@ import torch
 from lumina_next.lumina.schedules import SCHEDULES
 from lumina_next.lumina.solvers import SOLVERS
 from lumina_next.lumina.solvers.fitting import MIN_PROMPTS, Effort, Sets, Work, fit
-from lumina_next.lumina.solvers.fitting.fit import check_prompts, in_sets
+from lumina_next.lumina.solvers.fitting.run import check_prompts, in_sets
 from lumina_next.tests.support.flows import SETS, flow_pictures
 
 EFFORT = Effort(SETS, 8)
