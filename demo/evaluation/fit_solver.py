@@ -3,14 +3,13 @@
     python -m demo.evaluation.fit_solver
 
 48 pictures to fit and 48 to choose by, of scenes that training may have drawn; 100 to report on, of
-held-out scenes, the same that measure.py draws. Takes about an hour on one core. A stopped run goes
-on where it was.
+held-out scenes, the same that measure.py draws. Takes about an hour on one core. What is done is
+kept in demo/checkpoints, where a stopped run, and fitted.py, find it.
 """
 
 import argparse
 import os
 import random
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +25,7 @@ from lumina.solvers.fitted.file import architecture_of
 from lumina.solvers.fitting import Effort, Pictures, Sets, Work, fit
 from lumina.solvers.fitting.trajectories import TRUTH
 
+from .. import FOLDER
 from ..scenes.drawing import main_caption, sample_training_scene
 from .evaluate import BATCH
 from .generate import MODELS, NAME, UNSET, Demo
@@ -35,6 +35,13 @@ CALLS = (5, 8, 10, 15)
 CFG = 4.0
 SETS = Sets(48, 48, 100)
 FILE = MODELS / "lumina_next_solvers" / "lumina-next-demo.json"
+
+
+def kept(work: Work) -> Path:
+    """Where trajectories and scores stay."""
+    folder = FOLDER / "checkpoints" / f"fitted-{work.digest[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def noise_of(seed: int, side: int) -> Tensor:
@@ -48,25 +55,32 @@ def setting(demo: Demo, cfg: float = CFG, size_px: int = TRAINED_PX) -> Setting:
     return Setting(architecture, fingerprint(weights), cfg, size_px, size_px)
 
 
-def pictures_of(demo: Demo, sets: Sets) -> tuple[Pictures, list[str]]:
+def pictures_of(
+    demo: Demo, sets: Sets = SETS, cfg: float = CFG, size_px: int = TRAINED_PX
+) -> tuple[Pictures, list[str]]:
     """The pictures of all three sets, and their captions."""
     rng, drawn = random.Random(13), sets.fit + sets.choose
-    measure = Measure(demo, sets.report)
+    measure = Measure(demo, sets.report, size_px)
     captions = [main_caption(sample_training_scene(rng)) for _ in range(drawn)]
     captions += [main_caption(scene) for scene in measure.scenes]
-    noise = [torch.stack([noise_of(seed, measure.side) for seed in range(drawn)])]
+    noise = [noise_of(seed, measure.side) for seed in range(drawn)]
     for start in range(0, sets.report, BATCH):
         generator = torch.Generator().manual_seed(start)
-        noise.append(torch.randn(BATCH, 4, measure.side, measure.side, generator=generator))
+        count = min(BATCH, sets.report - start)
+        noise += torch.randn(count, 4, measure.side, measure.side, generator=generator)
     denoisers = {}
 
     def answer(part: slice, x: Tensor, sigma: Tensor) -> Tensor:
         key = (part.start, part.stop)
         if key not in denoisers:
-            denoisers[key] = demo.denoiser(captions[part], CFG, UNSET)
+            denoisers[key] = demo.denoiser(captions[part], cfg, UNSET)
         return denoisers[key](x, sigma)
 
-    return Pictures(torch.cat(noise), answer, batch=16), captions
+    return Pictures(torch.stack(noise), answer, batch=16), captions
+
+
+def work_of(demo: Demo, captions: list[str]) -> Work:
+    return Work(FILE, repr((setting(demo), SETS, captions)))
 
 
 class Progress:
@@ -84,25 +98,20 @@ class Progress:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tries", type=int, default=48, help="of noise levels")
-    parser.add_argument("--calls", type=int, nargs="+", default=CALLS)
-    parser.add_argument("--file", type=Path, default=FILE)
+    parser.add_argument("--tries", type=int, default=24, help="of noise levels")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     demo, effort = Demo(), Effort(SETS, args.tries)
-    pictures, captions = pictures_of(demo, effort.sets)
-    pictures.tick = Progress(effort.picture_calls(args.calls, 1))
-    of = setting(demo)
-    args.file.parent.mkdir(parents=True, exist_ok=True)
-    work = Work(args.file, repr((of, SETS, captions)))
-    with torch.inference_mode(), work.kept() as folder:
-        print(f"what is done is kept in {folder}", file=sys.stderr)
-        found = fit(pictures, effort, args.calls, folder)
-        counts = (SETS.fit, SETS.choose, SETS.report)
-        write_fitted(
-            args.file, FittedFile(of, counts, tuple(captions), 0, TRUTH, work.digest, found)
-        )
+    pictures, captions = pictures_of(demo)
+    pictures.tick = Progress(effort.picture_calls(CALLS, 1))
+    work = work_of(demo, captions)
+    with torch.inference_mode():
+        found = fit(pictures, effort, CALLS, kept(work))
+    counts = (SETS.fit, SETS.choose, SETS.report)
+    content = FittedFile(setting(demo), counts, tuple(captions), 0, TRUTH, work.digest, found)
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    write_fitted(FILE, content)
     for calls, fitted in found.items():
         print(calls, asdict(fitted.errors), {n: asdict(e) for n, e in fitted.others.items()})
 
