@@ -85,7 +85,7 @@ def run_fit(given: argparse.Namespace) -> None:
         size,
         given.seed,
     )
-    total, done = effort.picture_calls(given.calls, 2), 0
+    total, done = effort.picture_calls(given.calls, 2 * sum(given.calls)), 0
 
     def tick(pictures: int) -> None:
         nonlocal done

@@ -104,7 +104,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     demo, effort = Demo(), Effort(SETS, args.tries)
     pictures, captions = pictures_of(demo)
-    pictures.tick = Progress(effort.picture_calls(CALLS, 1))
+    pictures.tick = Progress(effort.picture_calls(CALLS, sum(CALLS)))
     work = work_of(demo, captions)
     with torch.inference_mode():
         found = fit(pictures, effort, CALLS, kept(work))

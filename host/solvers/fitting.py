@@ -109,7 +109,8 @@ def _fit(
 ) -> None:
     """Fit, and write the file; other numbers of calls that it has from the same fit stay."""
     sets, others = effort.sets, compared(guider.model_patcher, calls)
-    bar = comfy.utils.ProgressBar(effort.picture_calls([calls], 1 + len(others)))
+    steps = sum(len(sigmas) - 1 for _, sigmas in others.values())
+    bar = comfy.utils.ProgressBar(effort.picture_calls([calls], steps))
 
     def tick(pictures: int) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()

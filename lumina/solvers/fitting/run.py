@@ -41,11 +41,14 @@ class Effort:
     sets: Sets
     tries: int
 
-    def picture_calls(self, calls: Sequence[int], others: int) -> int:
-        """Model calls in all, each for one picture, at most: tries that begin alike take fewer."""
+    def picture_calls(self, calls: Sequence[int], compared: int = 0) -> int:
+        """Model calls in all, each for one picture, at most: tries that begin alike take fewer.
+
+        compared: calls that the solvers to compare with take for a picture.
+        """
         fine = self.sets.total * FINE_CALLS
         tried = sum(calls) * self.tries * len(self.sets.drawn)
-        return fine + tried + sum(calls) * (1 + others) * self.sets.report
+        return fine + tried + (sum(calls) + compared) * self.sets.report
 
 
 EFFORTS = {
