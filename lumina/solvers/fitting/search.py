@@ -33,7 +33,7 @@ class Search:
         self.pictures, self.fine, self.sets = pictures, fine, sets
         self.calls, self.tries, self.file = calls, tries, file
         self.scores = _read(file)
-        self.starts = [*usual(calls), *Forecast(fine).best(calls)]
+        self.foretold: list[Points] | None = None
         # Those that a new try is likely to begin like: the best one, and the last one.
         self.kept: dict[str, Trial] = {}
 
@@ -52,10 +52,16 @@ class Search:
                     self.kept["best"] = last
         if best is None:
             raise ValueError(f"{self.calls} steps do not fit on {FINE_STEPS} fine ones.")
-        return self._attempt(best)
+        # All scores in the file count, also those of a longer search before.
+        return self._attempt(min(self.scores, key=self.scores.__getitem__))
 
     def _next(self, rng: random.Random, seen: set[Points], best: Points | None) -> Points | None:
-        for start in self.starts:
+        for start in usual(self.calls):
+            if start not in seen:
+                return start
+        if self.foretold is None:
+            self.foretold = Forecast(self.fine).best(self.calls)
+        for start in self.foretold:
             if start not in seen:
                 return start
         for _ in range(ATTEMPTS_TO_MOVE):

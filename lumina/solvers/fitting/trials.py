@@ -13,7 +13,7 @@ from ..runge_kutta import weighted
 from .pictures import Pictures, Sets, distances
 from .points import Points
 from .trajectories import FINE_SIGMAS, Fine
-from .weights import step_weights
+from .weights import step_weights, trusted
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def attempt(
         used, x = slopes[: step + 1][-MEMORY:], states[step]
         target = fine.states[:, points[step + 1]].to(x)
         change = (target - x[: sets.fit]) / (end - sigma)
-        row = step_weights([slope[: sets.fit] for slope in used], change)
+        off = distances(x[: sets.fit], fine.states[:, points[step]].to(x))
+        row = step_weights([slope[: sets.fit] for slope in used], change, trusted(off))
         weights.append(row)
         states.append(x + weighted(row, used, end - sigma))
     return Trial(points, tuple(weights), tuple(states), tuple(slopes))
