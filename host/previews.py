@@ -43,6 +43,11 @@ def sampler(preset: Choice, denoise: float) -> Answer:
     """The plan of "Lumina-Next Sampler". model_calls: None where they depend on the model."""
     _check_denoise(denoise)
     plan = sampling.plan(preset)
+    if isinstance(plan, sampling.FittedPlan):
+        raise ValueError(
+            "The noise levels are those of the solver that is fitted to the model: the demo model "
+            'comes with some, for another one make them with "Lumina-Next Fit Solver".'
+        )
     return {
         "sigmas": plan.sigmas(denoise).tolist(),
         "schedule": plan.schedule,

@@ -5,6 +5,7 @@ its noise, masks, previews and batches.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import comfy.model_sampling
 import comfy.sample
@@ -14,19 +15,24 @@ import latent_preview
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ..lumina.config import PX_PER_LATENT
 from ..lumina.parameters import Parameter
 from ..lumina.schedules import SCHEDULES, truncate
 from ..lumina.solvers import SOLVERS
+from ..lumina.solvers.fitting import CALLS
 from ..lumina.solvers.plans import PRESETS, Plan
 from . import versions
 from .choices import Choice, chosen
 from .links import CONDITIONING, LATENT, MODEL, check_link
+from .solvers.files import fitted_to
+from .solvers.setting import setting_of
+from .solvers.use import give
 
 Conditioning = list[list[object]]
 Latent = dict[str, object]
 
 
-CUSTOM = "Custom"
+CUSTOM, FITTED = "Custom", "Fitted"
 SEED = Parameter(
     0,
     0,
@@ -36,9 +42,33 @@ SEED = Parameter(
 )
 
 
-def plan(preset: Choice) -> Plan:
-    """The plan of a preset, or of CUSTOM's own steps, schedule and solver."""
-    name, custom = chosen(preset, "preset", [*PRESETS, CUSTOM])
+@dataclass(frozen=True)
+class FittedPlan:
+    """The plan of a solver that is fitted to the model: known once the model is."""
+
+    calls: int
+
+    def run(
+        self, model: ModelPatcher, cfg: float, latent: Tensor, denoise: float
+    ) -> tuple[comfy.samplers.KSAMPLER, Tensor]:
+        """Sampler and sigmas. Raises ValueError where no solver is fitted to this model."""
+        height, width = (side * PX_PER_LATENT for side in latent.shape[-2:])
+        found = fitted_to(setting_of(model, cfg, width, height))
+        if found is None:
+            raise ValueError(
+                f'No solver is fitted to this MODEL, as the preset "{FITTED}" needs. Fit one with '
+                '"Lumina-Next Fit Solver", or choose another preset.'
+            )
+        name, content = found
+        return give(content.solver(self.calls, name), content.setting, denoise, fallback=True)
+
+
+def plan(preset: Choice) -> Plan | FittedPlan:
+    """The plan of a preset, of FITTED, or of CUSTOM's own steps, schedule and solver."""
+    name, custom = chosen(preset, "preset", [*PRESETS, FITTED, CUSTOM])
+    if name == FITTED:
+        CALLS.check("preset.calls", custom["calls"])
+        return FittedPlan(custom["calls"])
     if name != CUSTOM:
         return PRESETS[name]
     schedule, parameters = chosen(custom.get("schedule"), "preset.schedule", SCHEDULES)
@@ -67,7 +97,7 @@ def sample(
     negative: Conditioning,
     latent: Latent,
     *,
-    plan: Plan,
+    plan: Plan | FittedPlan,
     denoise: float,
     cfg: float,
     seed: int,
@@ -84,19 +114,23 @@ def sample(
     check_flow(model)
     empty_latent_sizes = {key: latent.get(key) for key in EMPTY_LATENT_SIZES}
     image = versions.fitted_latent(model, latent["samples"], empty_latent_sizes)
+    if isinstance(plan, FittedPlan):
+        run, levels = plan.run(model, cfg, image, denoise)
+    else:
+        run, levels = _sampler(plan.solver, plan.solver_parameters), plan.sigmas(denoise)
     noise = comfy.sample.prepare_noise(image, seed, latent.get("batch_index"))
     last: dict[str, Tensor] = {}
     samples = comfy.sample.sample_custom(
         model,
         noise,
         cfg,
-        _sampler(plan.solver, plan.solver_parameters),
-        plan.sigmas(denoise),
+        run,
+        levels,
         positive,
         negative,
         image,
         noise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, plan.steps, last),
+        callback=latent_preview.prepare_callback(model, max(len(levels) - 1, 0), last),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )

@@ -4,7 +4,8 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..host.checkpoints.folders import register_demo_vae
 from ..host.previews import register_previews
-from . import convert, loaders, options, plots, prompts, regions, sampling, size
+from ..host.solvers.files import register_solvers
+from . import convert, loaders, options, plots, prompts, regions, sampling, size, solvers
 
 NODES: list[type[io.ComfyNode]] = [
     *loaders.NODES,
@@ -12,6 +13,7 @@ NODES: list[type[io.ComfyNode]] = [
     *regions.NODES,
     *size.NODES,
     *sampling.NODES,
+    *solvers.NODES,
     *plots.NODES,
     *options.NODES,
     *convert.NODES,
@@ -23,6 +25,7 @@ class LuminaNextExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         register_demo_vae()
+        register_solvers()
         register_previews()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

@@ -13,6 +13,7 @@ from ..lumina import solvers
 from ..lumina.options.guidance import CFG
 from ..lumina.parameters import Parameter
 from ..lumina.schedules import DENOISE, SCHEDULES, STEPS
+from ..lumina.solvers.fitting import CALLS
 from ..lumina.solvers.plans import DEFAULT_PRESET, PRESETS
 from ..lumina.solvers.tableaus import TABLEAUS, ButcherTableau
 from .inputs import choice_input, listed, number_input
@@ -164,12 +165,14 @@ def _calls(tableau: ButcherTableau) -> str:
 
 def _preset_input() -> io.DynamicCombo.Input:
     custom = [number_input("steps", STEPS), _schedule_input(), _solver_input()]
+    fitted = [number_input("calls", CALLS)]
     plans = listed({name: f"{plan.summary}, {plan.steps} steps" for name, plan in PRESETS.items()})
     return choice_input(
         "preset",
-        {**{name: [] for name in PRESETS}, sampling.CUSTOM: custom},
+        {**{name: [] for name in PRESETS}, sampling.FITTED: fitted, sampling.CUSTOM: custom},
         f"How the noise becomes the picture. More model calls take longer and draw more exactly.\n"
-        f"{plans}\n{sampling.CUSTOM}: every setting your own.",
+        f"{plans}\n{sampling.FITTED}: by a solver that was fitted to this model, if there is one.\n"
+        f"{sampling.CUSTOM}: every setting your own.",
         default=DEFAULT_PRESET,
         labels={name: f"{name}: {plan.summary}" for name, plan in PRESETS.items()},
     )

@@ -16,6 +16,7 @@ from lumina.options import context_drop, guidance, regions, step_cache
 from lumina.parameters import Parameter
 from lumina.rope import scaling
 from lumina.schedules import SCHEDULES
+from lumina.solvers.fitting import CALLS, EFFORTS
 from lumina.solvers.plans import PRESETS
 from lumina.solvers.tableaus import TABLEAUS
 
@@ -167,6 +168,22 @@ def code(text: str) -> str:
     return f"`{text}`"
 
 
+def efforts() -> str:
+    calls = int(CALLS.default)
+    return table(
+        ("effort", "Pictures", "Tries", f"Model calls at {calls} calls, at most"),
+        (
+            (
+                code(name),
+                str(effort.sets.total),
+                str(effort.tries),
+                f"{effort.picture_calls([calls]):,}",
+            )
+            for name, effort in EFFORTS.items()
+        ),
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "schedules": schedules,
     "schedule parameters": lambda: parameters_of_each(
@@ -175,6 +192,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "solvers": solver_rules,
     "solver parameters": lambda: parameters_of_each("Solver", solvers.PARAMETERS),
     "presets": presets,
+    "efforts": efforts,
     "sizes": sizes,
     "RoPE methods": rope_methods,
     "RoPE settings": rope_settings,

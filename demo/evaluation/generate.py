@@ -66,7 +66,7 @@ class Demo:
         """
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(len(captions), 4, side, side, generator=generator)
-        model = self._denoiser(captions, cfg, settings)
+        model = self.denoiser(captions, cfg, settings)
         sigmas = SCHEDULES[schedule](steps) if sigmas is None else sigmas
         solve = SOLVERS[solver] if isinstance(solver, str) else solver
         return solve(model, noise, sigmas, disable=True)
@@ -77,7 +77,7 @@ class Demo:
         decoded = [self.vae.decode(part) for part in latents.split(10)]
         return (torch.cat(decoded).permute(0, 2, 3, 1) * 255).round().byte().numpy()
 
-    def _denoiser(
+    def denoiser(
         self, captions: list[str], cfg: float, settings: RunSettings
     ) -> Callable[[Tensor, Tensor], Tensor]:
         ids, mask = self.tokenizer([*captions, *[""] * len(captions)])

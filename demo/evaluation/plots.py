@@ -3,7 +3,8 @@
     python -m demo.evaluation.plots
 
 sampling.svg, resolution.svg and context-drop.svg are drawn from what measure.py wrote beside them,
-context-drop-time.svg from benchmarks/results/context_drop.json. What has not been measured is named
+fitted.svg from what fitted.py wrote, context-drop-time.svg from
+benchmarks/results/context_drop.json. What has not been measured is named
 and left out. The same numbers give the same bytes. Needs matplotlib, which
 `python3 -m tools.environment development` installs.
 """
@@ -269,10 +270,41 @@ def context_drop_time(figure: Figure, rows: Rows) -> None:
     figure.legend(*panels[1].get_legend_handles_labels(), loc="outside right center")
 
 
+def fitted(figure: Figure, rows: Rows) -> None:
+    """Mean and worst error against model calls, a line for each solver; dashed: many steps."""
+    many = max(row["calls"] for row in rows)
+    usual = next(row for row in rows if row["calls"] == many)
+    rest = [row for row in rows if row is not usual]
+    figure.set_size_inches(8.2, 3.4)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    calls = sorted({row["calls"] for row in rest})
+    looks = dict(zip(dict.fromkeys(row["setting"] for row in rest), fitted_looks(), strict=False))
+    for axes, key, title in zip(panels, ("mean", "worst"), ("Mean", "Worst picture"), strict=True):
+        for name, look in looks.items():
+            points = [(row["calls"], row["errors"][key]) for row in rest if row["setting"] == name]
+            axes.plot(*zip(*points, strict=True), **look, label=name)
+        label = f"{usual['setting']}, {many} calls"
+        axes.axhline(usual["errors"][key], **DASHED, label=label)
+        axes.set_title(title)
+        log_axes(axes, calls)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    figure.supxlabel("Model calls for a picture")
+    figure.supylabel("Distance from the exact latents")
+
+
+def fitted_looks() -> Iterator[dict]:
+    """First the one that stands out."""
+    yield {**LOOKS[1], "linewidth": 2.2, "zorder": 3}
+    for style in ("-", ":"):
+        for look in (LOOKS[0], *LOOKS[2:]):
+            yield {**look, "linestyle": style}
+
+
 PLOTS: dict[str, tuple[Path, Callable[[Figure, Rows], None]]] = {
     "sampling": (RESULTS / "sampling.json", sampling),
     "resolution": (RESULTS / "resolution.json", resolution),
     "context-drop": (RESULTS / "context-drop.json", context_drop),
+    "fitted": (RESULTS / "fitted.json", fitted),
     "context-drop-time": (TIMES, context_drop_time),
 }
 

@@ -44,7 +44,8 @@ MAKERS_OF_CONDITIONING = (
 class LuminaNext(comfy.model_base.BaseModel):
     """A loaded Lumina-Next or Lumina-T2I model, which MODEL carries in the editor.
 
-    files: where its weights are read from while it runs; none if they were copied.
+    files: where its weights are read from while it runs; none if they were copied. fingerprint: of
+    its file's weights, which tells it from others.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class LuminaNext(comfy.model_base.BaseModel):
         network = NETWORKS[type(model_config.network_config)]
         super().__init__(model_config, flow, device=device, unet_model=network)
         self.files = MappedFiles()
+        self.fingerprint = ""
 
     def memory_required(self, *args: object, **kwargs: object) -> float:
         """As the host's; it asks before each run, and before it moves and patches the weights."""

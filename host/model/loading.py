@@ -18,6 +18,7 @@ from torch import Tensor
 from ...lumina.checkpoints import key_names
 from ...lumina.checkpoints.architecture import checked_config
 from ...lumina.checkpoints.config_json import size
+from ...lumina.checkpoints.fingerprint import fingerprint
 from ...lumina.config import PX_PER_LATENT
 from ...lumina.options.guidance import Guidance
 from ..checkpoints import quantization
@@ -72,6 +73,7 @@ def _load(
         native = key_names.to_native(weights, stored.name)
         config = checked_config(native, stored.name)
         _check_channels(config.in_channels, latent_format, stored.name)
+        print_of = fingerprint(native)
         prefix = key_names.prefix_of(weights, stored.name)
         native = quantization.with_quantization(
             native, metadata, stored.name, lambda name: _native_layer(name.removeprefix(prefix))
@@ -79,6 +81,7 @@ def _load(
         size_px = _trained_size_px(stored, metadata)
         model_config = LuminaNextConfig(config, LATENT_FORMATS[latent_format], size_px)
         patcher = _build_model(model_config, native, files, model_options, disable_dynamic)
+    patcher.model.fingerprint = print_of
     patcher.set_model_sampler_post_cfg_function(AfterCfg(Guidance()))
     patcher.add_callback(CallbacksMP.ON_PRE_RUN, warn_of_lora_without_effect)
     arguments = (str(stored.path), model_options, latent_format)

@@ -86,20 +86,22 @@ def stage_slopes(
             # noise mask protects, stay exact.
             share = (smallest - start) / (sigma - start)
             sigma = smallest
-        slopes.append(slope(x + _weighted(row, slopes, share * (end - start)), sigma))
+        slopes.append(slope(x + weighted(row, slopes, share * (end - start)), sigma))
     return slopes
 
 
 def first_slope(slope: Slope, x: Tensor, start: float, end: float) -> Tensor:
+    """The slope at the start of the step, not below `smallest_sigma`."""
     return slope(x, max(start, smallest_sigma(start, end, x.dtype)))
 
 
-def _weighted(weights: Sequence[float], slopes: Sequence[Tensor], step: float) -> Tensor:
+def weighted(weights: Sequence[float], slopes: Sequence[Tensor], step: float) -> Tensor:
+    """The sum of slopes times weights times the step; slopes of weight 0 are left out."""
     pairs = zip(weights, slopes, strict=True)
     return reduce(torch.add, (slope * (weight * step) for weight, slope in pairs if weight))
 
 
-def _state(x: Tensor) -> Tensor:
+def wide_state(x: Tensor) -> Tensor:
     """`x` in at least float32: rounding a state to half precision at every step adds up."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
@@ -120,13 +122,13 @@ def fixed_grid(name: str, tableau: ButcherTableau) -> Solver:
         disable: bool | None = None,
     ) -> Tensor:
         """Takes one step from each of `sigmas` to the next."""
-        slope, state, grid = Slope(model, extra_args), _state(x), sigmas.tolist()
+        slope, state, grid = Slope(model, extra_args), wide_state(x), sigmas.tolist()
         for i in trange(len(grid) - 1, disable=disable):
             start, end = grid[i], grid[i + 1]
             first = first_slope(slope, state, start, end)
-            _call(callback, state, i, sigmas[i], slope.denoised)
+            tell(callback, state, i, sigmas[i], slope.denoised)
             slopes = stage_slopes(tableau, slope, state, start, end, first)
-            state = state + _weighted(tableau.weights, slopes, end - start)
+            state = state + weighted(tableau.weights, slopes, end - start)
         logger.info("%s: %d steps, %d model calls", name, max(len(grid) - 1, 0), slope.calls)
         return state.to(x.dtype)
 
@@ -139,7 +141,8 @@ def _documented(solver: Solver, tableau: ButcherTableau) -> Solver:
     return solver
 
 
-def _call(callback: Callback | None, x: Tensor, i: int, sigma: Tensor, denoised: Tensor) -> None:
+def tell(callback: Callback | None, x: Tensor, i: int, sigma: Tensor, denoised: Tensor) -> None:
+    """What k-diffusion's callbacks are told of step i."""
     if callback is not None:
         callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
 
@@ -200,7 +203,7 @@ def sample_dopri5(
             f"dopri5 needs rtol and atol above 0 and at least one step; got rtol {rtol:g}, atol "
             f"{atol:g} and max_steps {max_steps}."
         )
-    slope, state, grid = Slope(model, extra_args), _state(x), sigmas.tolist()
+    slope, state, grid = Slope(model, extra_args), wide_state(x), sigmas.tolist()
     if len(grid) < 2:
         return x
     sigma, step = grid[0], grid[1] - grid[0]
@@ -213,7 +216,7 @@ def sample_dopri5(
             if ratio <= 1:
                 state, sigma, first = new, target, last
                 index = _intervals_reached(sigma, grid)
-                _call(callback, state, index, sigmas.new_tensor(sigma), slope.denoised)
+                tell(callback, state, index, sigmas.new_tensor(sigma), slope.denoised)
                 bar.update(index + 1 - bar.n)
             if sigma == grid[-1]:
                 logger.info("dopri5: %d steps, %d model calls", attempt, slope.calls)
@@ -237,8 +240,8 @@ def _attempt(
 ) -> tuple[Tensor, Tensor, float]:
     """One step of DOPRI5: x at `target`, the slope there, and its error over the tolerance."""
     slopes = stage_slopes(DOPRI5, slope, x, sigma, target, first)
-    new = x + _weighted(DOPRI5.weights, slopes, target - sigma)
-    error = _weighted(DOPRI5.error_weights, slopes, target - sigma)
+    new = x + weighted(DOPRI5.weights, slopes, target - sigma)
+    error = weighted(DOPRI5.error_weights, slopes, target - sigma)
     tolerance = atol + rtol * torch.maximum(x.abs(), new.abs())
     # The worst picture of the batch counts: none hides its error behind the others.
     ratio = (error / tolerance).flatten(1).square().mean(1).sqrt().max().item()

@@ -56,7 +56,16 @@ TIMES = [
     for size_px in (1024, 2048, 4096)
     for factor in (1, 2, 4)
 ]
+FITTED = [
+    {"setting": setting, "calls": calls, "errors": {"mean": 1 / calls, "worst": 3 / calls}}
+    for setting, calls in [
+        ("euler, uniform", 30),
+        *((name, calls) for calls in (5, 10) for name in ("fitted", "euler, uniform")),
+        ("midpoint, uniform", 10),
+    ]
+]
 ROWS = {
+    "fitted": FITTED,
     "sampling": SAMPLING,
     "resolution": RESOLUTION,
     "context-drop": CONTEXT_DROP,

@@ -1,0 +1,1 @@
+"""Fitted solvers in ComfyUI: their files, their use, and the fit itself."""
