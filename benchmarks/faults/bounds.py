@@ -27,6 +27,11 @@ def bounded(case: Callable[[], str | None]) -> str | None:
 
     case: returns a problem in words, or None. Any exception from it is a problem.
     """
+    return in_child(lambda: _watched(case))
+
+
+def in_child(case: Callable[[], str | None]) -> str | None:
+    """The same without the bounds."""
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as log:
         child = os.fork()
         if child == 0:
@@ -45,20 +50,30 @@ def _run(case: Callable[[], str | None], answer: int, log: int) -> None:
     """The child's whole life."""
     os.dup2(log, 1)
     os.dup2(log, 2)
-    watched = Watch()
     try:
-        _limit()
-        sys.addaudithook(watched)
-        watched.active = True
         problem = case()
     except BaseException as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         problem = f"{type(error).__name__}: {str(error)[:200]} ({where.name})"
-    watched.active = False
     sys.stdout.flush()
     sys.stderr.flush()
-    os.write(answer, json.dumps(watched.noted or problem).encode())
+    os.write(answer, json.dumps(problem).encode())
     os._exit(0)
+
+
+def _watched(case: Callable[[], str | None]) -> str | None:
+    watch, problem = Watch(), None
+    _limit()
+    sys.addaudithook(watch)
+    watch.active = True
+    try:
+        problem = case()
+    except BaseException:
+        if watch.noted is None:
+            raise
+    finally:
+        watch.active = False
+    return watch.noted or problem
 
 
 def _limit() -> None:

@@ -37,7 +37,7 @@ def write_lora(path: Path) -> None:
     """A LoRA that changes every picture of the tiny model."""
     key = "layers.0.attention.wq.weight"
     change = torch.full_like(tiny.weights()[key], 0.1)
-    save_file({f"diffusion_model.{key}.diff": change}, path)
+    save_file({f"diffusion_model.{key.removesuffix('.weight')}.diff": change}, path)
 
 
 def latent_graph(seed: int, prefix: str = "graph", **changes: dict[str, object]) -> dict:
@@ -51,3 +51,12 @@ def latent_graph(seed: int, prefix: str = "graph", **changes: dict[str, object])
 def latent(host: Host, graph: dict, **settings: object) -> Tensor:
     """What a graph that must succeed saves."""
     return jobs.saved_latent(host, jobs.run(host, graph, **settings))
+
+
+def other_picture(host: Host, graph: dict, expected: Tensor, **settings: object) -> str | None:
+    """What is wrong with a graph that must draw anew what it drew before; None if nothing."""
+    history = jobs.run(host, graph, **settings)
+    (cached,) = jobs.events(history, "execution_cached")
+    if "sampler" in cached["nodes"]:
+        return "the next job is answered from the cache, so it shows nothing"
+    return None if jobs.saved_latent(host, history).equal(expected) else "another picture is drawn"
