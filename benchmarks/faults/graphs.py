@@ -28,17 +28,25 @@ MESSAGES += ("torch.OutOfMemoryError", "comfy.model_management.InterruptProcessi
 def tallies(count: int, seed: int) -> Iterator[Tally]:
     """One row."""
     tally = Tally("random graphs")
-    with running() as host:
-        graphs = itertools.islice(Graphs(host.get("/object_info"), seed), count)
-        while batch := list(itertools.islice(graphs, AT_ONCE)):
-            answers = [hand_in(host, graph) for graph in batch]
-            for graph, answer in zip(batch, answers, strict=True):
-                problem, lost = outcome(host, *answer)
-                tally.count(problem and f"{problem} in {json.dumps(graph)[:3000]}", lost=lost)
-            if not runs_jobs(host):
-                tally.count(f"no more jobs run: {host.log_tail(5)}", lost=True)
-                return
+    while tally.tried < count:
+        with running() as host:
+            graphs = iter(Graphs(host.get("/object_info"), seed + tally.tried))
+            is_alive = True
+            while is_alive and tally.tried < count:
+                is_alive = tried(host, list(itertools.islice(graphs, AT_ONCE)), tally)
     yield tally
+
+
+def tried(host: Host, batch: list[dict], tally: Tally) -> bool:
+    """Count a few graphs that are handed in together. Returns whether the host still runs jobs."""
+    answers = [hand_in(host, graph) for graph in batch]
+    for graph, answer in zip(batch, answers, strict=True):
+        problem, lost = outcome(host, *answer)
+        tally.count(problem and f"{problem} in {json.dumps(graph)[:3000]}", lost=lost)
+    is_alive = runs_jobs(host)
+    if not is_alive:
+        tally.count(f"no more jobs run: {host.log_tail(30)} after {json.dumps(batch)}", lost=True)
+    return is_alive
 
 
 def hand_in(host: Host, graph: dict) -> tuple[int, dict | None]:
