@@ -13,7 +13,7 @@ import urllib.error
 from collections.abc import Iterator
 
 from lumina_next.benchmarks.faults.hosts import latent_graph, running
-from lumina_next.benchmarks.faults.random_graphs import PACK, Graphs
+from lumina_next.benchmarks.faults.random_graphs import Graphs
 from lumina_next.benchmarks.faults.tally import Tally
 from lumina_next.tests.support import jobs
 from lumina_next.tools.comfyui import PACK_NAME, Host
@@ -83,7 +83,7 @@ def refusal_problem(answer: dict | None) -> str | None:
 def error_problem(error: dict) -> str | None:
     """What keeps the error of a job from being a message, if code of ours is in it."""
     kind, text = error["exception_type"], error["exception_message"]
-    if not error["node_type"].startswith(PACK) and not is_ours(error["traceback"]):
+    if not is_ours(error["traceback"]):
         return None
     if kind not in MESSAGES:
         return f"{error['node_type']}: {kind}: {text[:300]} {error['traceback'][-2:]}"

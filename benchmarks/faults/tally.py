@@ -1,9 +1,11 @@
 """Counts of what was tried, and the table of them."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 KEPT = 20  # problems of one row that are written down
+SHOWN = 500  # characters of a problem that are shown at once
 
 
 @dataclass
@@ -23,8 +25,9 @@ class Tally:
         self.right += problem is None
         self.lost += problem is not None and lost
         self.wrong += problem is not None and not lost
-        if problem is not None and len(self.problems) < KEPT:
-            self.problems.append(problem)
+        if problem is not None:
+            print(f"{self.name}: {problem[:SHOWN]}", file=sys.stderr, flush=True)
+            self.problems = [*self.problems, problem][:KEPT]
 
 
 def table(tallies: Iterable[Tally]) -> str:
