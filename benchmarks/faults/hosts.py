@@ -1,5 +1,6 @@
 """ComfyUI as a child process, with the models that the report's jobs use."""
 
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from lumina_next.tools.comfyui import PACK_NAME, Host
 
 FAILING_LAYER = Path(__file__).with_name("failing_layer")
 LORA = "tiny.safetensors"
+numbers = itertools.count(1)
 
 
 @contextmanager
@@ -41,11 +43,18 @@ def write_lora(path: Path) -> None:
 
 
 def latent_graph(seed: int, prefix: str = "graph", **changes: dict[str, object]) -> dict:
-    """The tiny model from prompt to saved latent; prefix: of the file, so that it is saved anew."""
-    named = {"sampler": {"seed": seed}, "save": {"filename_prefix": prefix}}
+    """The tiny model from prompt to saved latent, sampled anew each time. prefix: of its file.
+
+    The empty latent is multiplied by a number never used before, so that the sampler's result is
+    in no cache.
+    """
+    named = {"sampler": {"seed": seed, "latent_image": ["new", 0]}}
+    named["save"] = {"filename_prefix": prefix}
     for name, inputs in changes.items():
         named[name] = named.get(name, {}) | inputs
-    return jobs.with_inputs(tiny.graph(), **named)
+    multiplied = {"samples": ["empty", 0], "multiplier": 1 + next(numbers) * 1e-6}
+    new = {"class_type": "LatentMultiply", "inputs": multiplied}
+    return {**jobs.with_inputs(tiny.graph(), **named), "new": new}
 
 
 def latent(host: Host, graph: dict, **settings: object) -> Tensor:

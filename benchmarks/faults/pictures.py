@@ -27,7 +27,6 @@ def tallies(count: int, seed: int) -> Iterator[Tally]:
         for name, check in CHECKS.items():
             tally = Tally(f"same picture: {name}")
             for number, picture in zip(seeds, expected, strict=True):
-                latent(host, latent_graph(seed - 1))  # so that the cache holds another
                 problem = check(host, number, picture)
                 tally.count(problem and f"seed {number}: {problem}")
             yield tally
@@ -88,7 +87,7 @@ def as_one_of_a_batch(host: Host, seed: int, expected: Tensor) -> str | None:
     for place in range(BATCH):
         graph = latent_graph(seed, empty=size)
         graph["sampler"]["inputs"]["latent_image"] = ["alone", 0]
-        inputs = {"samples": ["empty", 0], "batch_index": place, "length": 1}
+        inputs = {"samples": ["new", 0], "batch_index": place, "length": 1}
         graph["alone"] = {"class_type": "LatentFromBatch", "inputs": inputs}
         try:
             tiny.assert_same_picture(latent(host, graph), batch[place : place + 1])

@@ -37,6 +37,8 @@ ELSEWHERE += ("seedvr", "arvideo", "tripo", "splat", "controlnet", "merge", "con
 SMALL = {"width": (16, 96), "height": (16, 96), "batch_size": (1, 2), "steps": (1, 5)}
 SMALL |= {"amount": (1, 2), "max_steps": (1, 20), "length": (1, 2), "batch_index": (0, 2)}
 SMALL |= {"size": (16, 96), "target_width": (16, 96), "target_height": (16, 96), "repeats": (1, 2)}
+SMALL_SIZES = ("128 x 128", "Custom")  # of "Lumina-Next Size"
+LARGE = ("pixel_space",)  # a VAE whose latents have as many places as a picture has pixels
 AT_LEAST = {"denoise": 0.05, "scale_by": 0.5, "megapixels": 0.01}
 AT_MOST = {"scale_by": 2.0, "megapixels": 0.02, "order": 3, "max_order": 3}
 TEXTS = ["", "a red circle", "a red cat", "(a red:1.3) cat", "((((", "a:9999)", "\\(", "{prompt}"]
@@ -105,7 +107,9 @@ class _Graph:
         """The inputs that a row of /object_info stands for: more than one where it is nested."""
         kind, settings = kind_of(given), settings_of(given)
         if kind == "COMFY_DYNAMICCOMBO_V3":
-            option = self.chance.choice(settings["options"])
+            options = settings["options"]
+            small = [option for option in options if option["key"] in SMALL_SIZES]
+            option = self.chance.choice(small or options)
             found: dict[str, object] = {key: option["key"]}
             for name, inner in option["inputs"].get("required", {}).items():
                 found |= self.input(f"{key}.{name}", inner, depth)
@@ -122,6 +126,7 @@ class _Graph:
             return self.link(kind, depth)
         if kind == "COMBO":
             options = given[0] if isinstance(given[0], list) else settings.get("options") or [""]
+            options = [option for option in options if option not in LARGE]
             return self.chance.choice(options or [""])
         if kind in ("INT", "FLOAT"):
             return self.number(key, kind, settings)

@@ -22,6 +22,7 @@ from ..options.settings import IMAGE_MODELS, forward_options
 from .conditioning import (
     PaddedSequence,
     caption_mask,
+    check_area,
     check_caption,
     check_latent,
     without_text,
@@ -86,6 +87,7 @@ class LuminaNext(comfy.model_base.BaseModel):
             # "Dual Model CFG Guider" asks for it where no negative prompt is connected.
             caption = without_text(config.caption_dim)
         check_latent(noise, config.in_channels)
+        check_area(kwargs.get("area"), noise)
         check_caption(caption, config.caption_dim, kwargs)
         check_given(caption, "CONDITIONING", MAKERS_OF_CONDITIONING)
         # The mask stays on the CPU: `_apply_model` reads its values at every step.

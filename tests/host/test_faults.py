@@ -14,7 +14,7 @@ from lumina_next.tools.environment import ROOT
 
 # Of each kind a few cases, in less than a minute; "pictures" is left out, which starts four hosts.
 KINDS = ["files", "graphs", "interrupts", "layer_errors", "kills", "full_disks", "load"]
-SHARE = "0.03"
+SHARE = "0.01"
 
 
 @pytest.mark.slow
