@@ -47,8 +47,8 @@ SAMPLERS = {"KSampler": ksampler, "Lumina-Next Sampler": lumina_sampler}
 
 
 def graph(name: str, seed: int, steps: int) -> dict:
-    """From prompt to latent by a sampler, at a size at which a step takes some milliseconds."""
-    size = {"width": 256, "height": 256, "batch_size": 1}
+    """From prompt to latent by a sampler, at a size at which a step takes longer than a message."""
+    size = {"width": 640, "height": 640, "batch_size": 1}
     found = latent_graph(seed, empty=size, **SAMPLERS[name](steps))
     if name != "KSampler":
         found["sampler"]["class_type"] = "LuminaNextSampler"

@@ -87,6 +87,7 @@ class _Graph:
     def __init__(self, graphs: Graphs, chance: random.Random) -> None:
         self.graphs, self.chance = graphs, chance
         self.nodes: dict[str, dict] = {}
+        self.whole: set[str] = set()  # a link to any other would close a circle
 
     def broken(self) -> dict:
         """A graph with nothing to three things wrong."""
@@ -101,6 +102,7 @@ class _Graph:
         self.nodes[number] = {"class_type": name, "inputs": {}}
         for key, given in required(self.graphs.nodes[name]).items():
             self.nodes[number]["inputs"].update(self.input(key, given, depth))
+        self.whole.add(number)
         return number
 
     def input(self, key: str, given: list, depth: int) -> dict[str, object]:
@@ -150,7 +152,7 @@ class _Graph:
             [number, index]
             for number, node in self.nodes.items()
             for index, made in enumerate(self.graphs.nodes[node["class_type"]]["output"])
-            if made == kind and self.is_whole(number)
+            if made == kind and number in self.whole
         ]
         is_full = depth > DEEPEST or len(self.nodes) > LARGEST
         if there and (is_full or self.chance.random() < 0.5):
@@ -168,11 +170,6 @@ class _Graph:
     def links_of(self, name: str) -> list[str]:
         inputs = required(self.graphs.nodes[name]).values()
         return [kind_of(given) for given in inputs if kind_of(given) in LINKS]
-
-    def is_whole(self, number: str) -> bool:
-        """Whether a node has all its inputs: a link to one that has not would be a circle."""
-        node = self.nodes[number]
-        return len(node["inputs"]) >= len(required(self.graphs.nodes[node["class_type"]]))
 
     def some_input(self) -> tuple[dict, str] | None:
         found = [(n["inputs"], key) for n in self.nodes.values() for key in n["inputs"]]
