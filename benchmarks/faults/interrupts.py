@@ -14,7 +14,7 @@ from lumina_next.benchmarks.faults.tally import Tally
 from lumina_next.tests.support import jobs
 from lumina_next.tools.comfyui import Host
 
-STEPS = 20
+STEPS = 10
 LONGEST_S = 60
 
 
@@ -48,7 +48,7 @@ SAMPLERS = {"KSampler": ksampler, "Lumina-Next Sampler": lumina_sampler}
 
 def graph(name: str, seed: int, steps: int) -> dict:
     """From prompt to latent by a sampler, at a size at which a step takes longer than a message."""
-    size = {"width": 640, "height": 640, "batch_size": 1}
+    size = {"width": 448, "height": 448, "batch_size": 1}
     found = latent_graph(seed, empty=size, **SAMPLERS[name](steps))
     if name != "KSampler":
         found["sampler"]["class_type"] = "LuminaNextSampler"

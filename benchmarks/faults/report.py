@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parents[1] / "results" / "faults.json"
 KINDS = {  # module -> how many cases each of its rows has
     "files": 500,
     "graphs": 1000,
-    "interrupts": 40,
+    "interrupts": 20,
     "layer_errors": 60,
     "kills": 60,
     "full_disks": 60,
