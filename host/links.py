@@ -39,6 +39,7 @@ MODEL = LinkType("MODEL", "Load Lumina-Next Model", _has("model_options", "get_m
 CLIP = LinkType("CLIP", "Load Lumina-Next Text Encoder", _has("tokenize", "encode_from_tokens"))
 LATENT = LinkType("LATENT", "Empty Latent Image", _is_latent)
 CONDITIONING = LinkType("CONDITIONING", "Lumina-Next Text Encode", _is_conditioning)
+SIGMAS = LinkType("SIGMAS", "Lumina-Next Scheduler", _has("isfinite", "flatten"))
 
 
 def _is_mask(value: object) -> bool:

@@ -8,6 +8,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from .links import SIGMAS, check_link
+from .model.finite import check_given
+
 WIDTH, HEIGHT = 768, 512
 LEFT, TOP, RIGHT, BOTTOM = 72, 24, 744, 456  # where the lines are, in the picture
 FONT, LINE, DOT, LEGEND_ROW = 15, 2, 7, 22
@@ -24,8 +27,12 @@ Point = tuple[float, float]
 def draw_sigmas(sigmas: Mapping[str, Tensor]) -> Tensor:
     """IMAGE (1, HEIGHT, WIDTH, 3) with the levels of each SIGMAS, called by its name, over steps.
 
-    The vertical axis ends at 1, or at the highest sigma where one is above it.
+    The vertical axis ends at 1, or at the highest sigma where one is above it. Raises ValueError
+    for anything else in place of a link, and for sigmas that are not finite.
     """
+    for name, item in sigmas.items():
+        check_link(item, name, SIGMAS)
+        check_given(item, name, "Connect another scheduler.")
     lines = {name: item.flatten().tolist() for name, item in sigmas.items()}
     steps = max([1, *(len(line) - 1 for line in lines.values())])
     highest = max([1.0, *(sigma for line in lines.values() for sigma in line)])

@@ -20,7 +20,7 @@ from ...lumina.options.step import Step
 from ..checkpoints.mapped import MappedFiles
 from ..options.settings import IMAGE_MODELS, forward_options
 from ..options.step_cache import cached_call
-from .conditioning import Frame, check_caption, check_latent, without_text
+from .conditioning import Frame, check_area, check_caption, check_latent, without_text
 from .finite import check_drawn, check_given
 from .network import NETWORKS
 from .ops import Options, attention_shares_heads
@@ -84,6 +84,7 @@ class LuminaNext(comfy.model_base.BaseModel):
             # "Dual Model CFG Guider" asks for it where no negative prompt is connected.
             caption = without_text(config.caption_dim)
         check_latent(noise, config.in_channels)
+        check_area(kwargs.get("area"), noise)
         check_caption(caption, config.caption_dim, kwargs)
         check_given(caption, "CONDITIONING", MAKERS_OF_CONDITIONING)
         regions = regions_of(kwargs, caption)

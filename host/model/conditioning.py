@@ -139,6 +139,18 @@ def check_latent(latent: Tensor, channels: int) -> None:
         )
 
 
+def check_area(area: tuple[int, int, int, int] | None, latent: Tensor) -> None:
+    """Raise ValueError for a prompt's area that no row or no column of the latent is in.
+
+    area: (height, width, y, x) in rows and columns of the latent, as the host hands it on.
+    """
+    if area is not None and (area[2] >= latent.shape[-2] or area[3] >= latent.shape[-1]):
+        raise ValueError(
+            "A prompt is set to an area that lies outside the picture. Move it into the picture, "
+            'where "Conditioning (Set Area)" or a node like it sets its x, y, width and height.'
+        )
+
+
 ENCODERS_BY_WIDTH = {  # features per token
     512: "T5-Small",
     768: "CLIP-L, or T5-Base",

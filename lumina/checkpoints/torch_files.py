@@ -21,6 +21,7 @@ _SETTINGS = {"argparse.Namespace", "types.SimpleNamespace"}
 _HARMLESS = re.compile(r"(torch|collections|_codecs|numpy)\.|(__builtin__|builtins)\.set$")
 _PICKLES_BEFORE_DATA = 3  # in the old form: magic number, version, machine
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+_COUNT_BYTES = 8  # in the old form: how many numbers there are, before those of each storage
 _ADVICE = "Download it again, or use a .safetensors file of the model."
 _IS_ENCRYPTED = 1  # in a zip entry's flags
 
@@ -82,9 +83,15 @@ def _describe_old(file: BinaryIO) -> object:
     if start[0] != _MAGIC_NUMBER:
         raise ValueError(f"is no file of torch.save. {_ADVICE}")
     description = _description(content)
-    expected = content.tell() + sum(storage.size for storage in description.storages.values())
+    counted = len(description.storages) * _COUNT_BYTES
+    expected = content.tell() + counted + sum(s.size for s in description.storages.values())
     if size < expected:
         raise ValueError(f"is cut short: {size:,} of {expected:,} bytes. Download it again.")
+    keys = _description(content).value  # in the order in which their numbers follow
+    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(description.storages):
+        raise ValueError(
+            f"cannot be read as plain weights: its list of tensors is damaged. {_ADVICE}"
+        )
     return description.value
 
 

@@ -1,6 +1,7 @@
 """Anything else in place of a link is a sentence that names the input."""
 
 import pytest
+import torch
 
 from lumina_next.tests.support.host_nodes import node
 from lumina_next.tests.support.native_graphs import empty, load
@@ -61,3 +62,14 @@ def test_text_encode_names_the_input(host):
             "LuminaNextTextEncode", clip="gemma", positive="", negative="",
             template={"template": "none"}, cleaning="off", batch=False,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [5, "0.5", {"sigmas": 3}, None], ids=str)
+def test_plot_sigmas_names_the_input(host, value):
+    with pytest.raises(ValueError, match='"sigmas1" needs a SIGMAS and was given'):
+        node("LuminaNextPlotSigmas", sigmas={"sigmas0": torch.ones(2), "sigmas1": value})
+
+
+def test_sigmas_that_are_not_finite_are_named(host):
+    with pytest.raises(ValueError, match="sigmas0.*not finite"):
+        node("LuminaNextPlotSigmas", sigmas={"sigmas0": torch.tensor([1.0, float("nan")])})

@@ -1,7 +1,7 @@
 """What our pages say exists: files, sections, commands, names in Python, and error messages.
 
-The pages are README.md, CONTRIBUTING.md, demo/README.md and docs/. Links, `code` in backquotes and
-tables are checked here; tests/host/test_workflows.py runs the programs.
+The pages are README.md, CONTRIBUTING.md, SECURITY.md, demo/README.md and docs/. Links, `code` in
+backquotes and tables are checked here; tests/host/test_workflows.py runs the programs.
 """
 
 import ast
@@ -18,6 +18,7 @@ TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
 PAGES = [
     README,
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     ROOT / "demo" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]

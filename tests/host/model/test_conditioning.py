@@ -61,6 +61,15 @@ def test_area_conditioning_knows_the_whole_frame(load):
     assert frames == {(8, 6, (8, 6)), (4, 5, (8, 6))}
 
 
+@pytest.mark.parametrize("x, y", [(96, 0), (0, 128), (4096, 4096)])
+def test_area_outside_the_picture_is_refused(load, x, y):
+    import nodes
+
+    area = nodes.ConditioningSetArea().append(NEGATIVE, 64, 64, x, y, 1.0)[0]
+    with pytest.raises(ValueError, match="area that lies outside the picture"):
+        ksampler(load("native.safetensors"), positive=area)
+
+
 def test_latent_of_another_model_family_is_refused(load):
     import nodes
 

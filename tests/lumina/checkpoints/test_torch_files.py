@@ -132,3 +132,26 @@ def test_longest_list_of_tensors_takes_about_a_second(path):
     start = time.monotonic()
     assert len(describe_torch_file(path)) == count
     assert time.monotonic() - start < 5  # half a second on an idle machine
+
+
+def old_file(path, keys):
+    """A file from before torch 1.6 whose list of storages is this pickle."""
+    content = torch_bytes({"w": torch.ones(3)}, _use_new_zipfile_serialization=False)
+    before, _, data = content.rpartition(b"\x80\x02]")
+    path.write_bytes(before + keys + data[data.index(b".") + 1 :])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        b"\x80\x02]X\xff\xff\xff\x7fa.",  # a text of 2 GB, for which torch takes the memory first
+        b"\x80\x02]X\x01\x00\x00\x00aa.",
+        b"\x80\x02].",
+        b"\x80\x02N.",
+        b"\x80\x02cos\nsystem\n.",
+    ],
+)
+def test_list_of_storages_before_torch_1_6_is_checked(path, keys):
+    old_file(path, keys)
+    with pytest.raises(ValueError, match="list of tensors|asks to run code"):
+        describe_torch_file(path)

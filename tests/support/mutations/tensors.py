@@ -28,8 +28,9 @@ def added_weight(case):
 
 def other_rank(case):
     tensor = case.weights[key := case.key()]
+    flat, turned = tensor.flatten(), tensor.transpose(0, -1)
     case.weights[key] = case.chance.choice(
-        [tensor.flatten(), tensor[None], tensor.flatten()[0], tensor[:0], tensor[..., :0], tensor.T]
+        [flat, tensor[None], flat[0], tensor[:0], tensor[..., :0], turned]
     )
 
 
