@@ -91,6 +91,22 @@ def test_files_are_as_described(templates, known):
     templates.check(FOLDER, templates.texts(declarations, versions))
 
 
+def test_blueprint_is_as_described(templates, known):
+    declarations = {name: templates.declaration(info) for name, info in known.items()}
+    templates.check_blueprint(declarations, templates.saving.versions(HOST_VERSION))
+
+
+def test_server_offers_the_blueprint_whole(server, templates):
+    ours = {
+        key: entry
+        for key, entry in server.get("/global_subgraphs").items()
+        if entry["info"]["node_pack"] == f"custom_nodes.{PACK_NAME}"
+    }
+    ((key, entry),) = ours.items()
+    assert entry["name"] == templates.BLUEPRINT.stem
+    assert json.loads(server.get(f"/global_subgraphs/{key}")["data"]) == read(templates.BLUEPRINT)
+
+
 def test_changed_surplus_and_unpictured_files_are_named(templates, tmp_path):
     wanted = {"A.json": "{}", "B.json": "{}", "C.json": "{}"}
     for name, text in (*wanted.items(), ("D.json", "{}"), ("A.jpg", ""), ("B.jpg", "")):

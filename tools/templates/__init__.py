@@ -1,4 +1,5 @@
 """The example graphs that ComfyUI lists as templates: workflows/*.json with a picture for each.
+And subgraphs/*.json, a graph that it offers as a node.
 
     python -m tools.templates            writes them anew
     python -m tools.templates --check    only says which are out of date

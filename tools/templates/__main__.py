@@ -17,12 +17,13 @@ from tools.comfyui import Host
 from tools.environment import ROOT
 
 from . import __doc__ as description
-from . import running, saving, thumbnails
+from . import blueprint, running, saving, thumbnails
 from .collection import templates
 from .declarations import Declaration, declaration
 from .graph import Graph
 
 FOLDER = ROOT / "workflows"
+BLUEPRINT = ROOT / "subgraphs" / f"{blueprint.NAME}.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         wanted = texts(declarations, versions)
         if is_check:
             check(FOLDER, wanted)
+            check_blueprint(declarations, versions)
             return
+        save(BLUEPRINT, blueprint.text(declarations, versions).encode())
         for name, graph in templates():
             if not is_current(path := FOLDER / f"{name}.json", wanted[path.name]):
                 picture = draw_thumbnail(host, graph, declarations)
@@ -67,6 +70,11 @@ def check(folder: Path, wanted: Mapping[str, str]) -> None:
     outdated += [path.name for path in superfluous(folder, wanted)]
     if outdated:
         raise SystemExit(f"Out of date: {', '.join(outdated)}. Run: python -m tools.templates")
+
+
+def check_blueprint(declarations: Mapping[str, Declaration], versions: Mapping[str, str]) -> None:
+    if BLUEPRINT.read_text("utf-8") != blueprint.text(declarations, versions):
+        raise SystemExit(f"Out of date: {BLUEPRINT.name}. Run: python -m tools.templates")
 
 
 def is_current(path: Path, text: str) -> bool:

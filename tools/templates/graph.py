@@ -55,13 +55,15 @@ class Group:
 @dataclass
 class Graph:
     """A template. name: of its file, without the number. app: (node, input) for the simple view
-    that hides the graph, in order; its outputs are all that save a picture.
+    that hides the graph, in order; its outputs are all that save a picture. after_run: what becomes
+    of seeds.
     """
 
     name: str
     nodes: list[Node] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     app: list[tuple[Node, str]] = field(default_factory=list)
+    after_run: str = "randomize"
 
     @property
     def needs_downloads(self) -> bool:

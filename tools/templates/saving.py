@@ -33,7 +33,9 @@ def to_json(graph: Graph, declarations: Declarations, versions: Mapping[str, str
         "revision": 0,
         "last_node_id": len(graph.nodes),
         "last_link_id": len(links),
-        "nodes": [node_json(node, declarations, links, versions) for node in graph.nodes],
+        "nodes": [
+            node_json(node, declarations, links, versions, graph.after_run) for node in graph.nodes
+        ],
         "links": links,
         "groups": [group_json(number, graph) for number in range(len(graph.groups))],
         "config": {},
@@ -72,7 +74,11 @@ def saved_inputs(node: Node, declarations: Declarations) -> list[Input]:
 
 
 def node_json(
-    node: Node, declarations: Declarations, links: list[list[Any]], versions: Mapping[str, str]
+    node: Node,
+    declarations: Declarations,
+    links: list[list[Any]],
+    versions: Mapping[str, str],
+    after_run: str,
 ) -> Json:
     coming = {link[4]: link[0] for link in links if link[3] == node.id}
     inputs = saved_inputs(node, declarations)
@@ -90,7 +96,7 @@ def node_json(
     if node.title:
         saved["title"] = node.title
     saved["properties"] = properties(node, declarations, versions)
-    saved["widgets_values"] = list(widget_values(node, declarations))
+    saved["widgets_values"] = list(widget_values(node, declarations, after_run))
     return saved
 
 
@@ -123,7 +129,7 @@ def properties(node: Node, declarations: Declarations, versions: Mapping[str, st
     return saved | ({"models": [dict(file) for file in node.downloads]} if node.downloads else {})
 
 
-def widget_values(node: Node, declarations: Declarations) -> Iterator[object]:
+def widget_values(node: Node, declarations: Declarations, after_run: str) -> Iterator[object]:
     """In the order of the inputs that have a widget, with one more after a seed."""
     if node.type not in declarations:
         yield from node.values.values()
@@ -132,7 +138,7 @@ def widget_values(node: Node, declarations: Declarations) -> Iterator[object]:
         if item.is_widget:
             yield node.values[item.name] if item.name in node.values else item.initial
             if item.settings.get("control_after_generate"):
-                yield "randomize"
+                yield after_run
 
 
 def group_json(number: int, graph: Graph) -> Json:
