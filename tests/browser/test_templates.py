@@ -80,8 +80,8 @@ def test_of_the_others_the_editor_misses_the_three_files(opened):
 
 def test_widgets_hold_the_values_of_the_file(opened):
     for name, template in opened.items():
-        shown = {node["id"]: list(node["widgets"].values()) for node in template["nodes"]}
-        saved = {node["id"]: node["widgets_values"] for node in FILES[name]["nodes"]}
+        shown = {str(node["id"]): list(node["widgets"].values()) for node in template["nodes"]}
+        saved = {str(node["id"]): node["widgets_values"] for node in FILES[name]["nodes"]}
         assert {key: shown[key][: len(values)] for key, values in saved.items()} == saved, name
 
 
