@@ -95,6 +95,15 @@ def test_nodes_do_not_overlap_as_they_are_drawn(opened):
         assert not any(overlap(one, other) for one, other in pairs), name
 
 
+def test_our_nodes_are_as_high_as_the_file_says(opened):
+    """The editor alone forgets the height of a node whose choices bring inputs."""
+    for name, template in opened.items():
+        saved = {str(node["id"]): node["size"][1] for node in FILES[name]["nodes"]}
+        for node, (_, top, _, bottom) in zip(template["nodes"], template["boxes"], strict=True):
+            if node["type"].startswith("LuminaNext"):
+                assert bottom - top >= saved[str(node["id"])], (name, node["type"])
+
+
 def test_search_lists_ours_first(seen):
     listed = seen["found"]["listed"]
     assert set(listed[: len(FILES)]) == FILES.keys()
