@@ -54,12 +54,14 @@ async function main(settings) {
   }
 }
 
-// What the page's console complains about, but for files that the editor asks for in vain.
+// What the page's console complains about, but for what the editor asks for in vain: files that are
+// elsewhere, and answers that come after the page was left.
 function listen(page) {
   const errors = [];
   page.on("console", (message) => {
     const text = message.text();
-    const isOfTheNet = /Failed to load resource|Content Security Policy|Fetch API cannot/.test(text);
+    const isOfTheNet =
+      /Failed to (load resource|fetch)|Content Security Policy|Fetch API cannot/.test(text);
     if (message.type() === "error" && !isOfTheNet) errors.push(text);
   });
   return errors;
