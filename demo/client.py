@@ -12,9 +12,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 
-def titled(graph: dict, title: str) -> dict:
+def titled(graph: dict[str, Any], title: str) -> dict[str, Any]:
     """The first node that the editor shows under this title. Raises ValueError if none is."""
     for node in graph.values():
         if node["_meta"]["title"] == title:
@@ -23,7 +24,7 @@ def titled(graph: dict, title: str) -> dict:
     raise ValueError(f'The graph has no node with the title "{title}". It has: {titles}.')
 
 
-def queue(url: str, graph: dict, client_id: str = "") -> str:
+def queue(url: str, graph: dict[str, Any], client_id: str = "") -> str:
     """Hand in a graph in API format: its id. Raises ValueError with ComfyUI's objections."""
     body = json.dumps({"prompt": graph, "client_id": client_id}).encode()
     try:
@@ -35,6 +36,11 @@ def queue(url: str, graph: dict, client_id: str = "") -> str:
 
 def wait(url: str, prompt_id: str) -> list[dict[str, str]]:
     """Wait for the graph to end: the pictures it saved. Raises RuntimeError otherwise."""
+    return [picture for pictures in wait_by_node(url, prompt_id).values() for picture in pictures]
+
+
+def wait_by_node(url: str, prompt_id: str) -> dict[str, list[dict[str, str]]]:
+    """As `wait`, the pictures of each node."""
     while True:
         with urllib.request.urlopen(f"{url}/history/{prompt_id}") as response:
             history = json.load(response)
@@ -46,8 +52,8 @@ def wait(url: str, prompt_id: str) -> list[dict[str, str]]:
             raise RuntimeError(f"{details['node_type']}: {details['exception_message']}")
         if kind == "execution_interrupted":
             raise RuntimeError("The run was interrupted before the picture was there.")
-    outputs = history[prompt_id]["outputs"].values()
-    return [picture for output in outputs for picture in output.get("images", [])]
+    outputs = history[prompt_id]["outputs"].items()
+    return {node: output.get("images", []) for node, output in outputs}
 
 
 def download(url: str, picture: dict[str, str]) -> bytes:

@@ -1,6 +1,7 @@
 // How a new node of the pack begins: its choices, what they are called, and its size.
 //
-// A graph that is loaded has its own values and sizes, which the editor sets after this.
+// A graph that is loaded has its own values and sizes, which the editor sets after this. It forgets the
+// height of a node whose choices bring inputs; that is put back.
 
 import { app } from "../../scripts/app.js";
 
@@ -26,9 +27,18 @@ app.registerExtension({
       if (settings?.options && settings.default) widgetOf(node, name).value = settings.default;
     }
     const [width, height] = SMALLEST_SIZES[node.comfyClass] ?? [0, 0];
-    node.setSize([Math.max(width, node.size[0]), Math.max(height, node.size[1])]);
+    enlarge(node, [width, height]);
+    const configuredBefore = node.onConfigure;
+    node.onConfigure = function (saved) {
+      configuredBefore?.call(this, saved);
+      if (saved.size) enlarge(this, saved.size);
+    };
   },
 });
+
+function enlarge(node, [width, height]) {
+  node.setSize([Math.max(width, node.size[0]), Math.max(height, node.size[1])]);
+}
 
 function widgetOf(node, name) {
   return node.widgets.find((widget) => widget.name === name);

@@ -8,21 +8,14 @@
 
 import path from "node:path";
 import { chromium } from "playwright-core";
+import { FLAGS, look, openTemplate, PATIENCE_MS, runWorkflow, watch } from "./page.mjs";
 
-const PATIENCE_MS = 120_000;
-const FLAGS = [
-  "--headless=new",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-dev-shm-usage",
-];
+const VIEW = { width: 1920, height: 1080 };
 
 async function main(settings) {
   const browser = await chromium.launch({ executablePath: settings.chromium, args: FLAGS });
   try {
-    const page = await browser.newPage({ viewport: { width: 1920, height: 1080 } });
+    const page = await browser.newPage({ viewport: VIEW });
     page.setDefaultTimeout(PATIENCE_MS);
     const watched = await watch(page, settings.url);
     const opened = await open(page, settings);
@@ -38,45 +31,13 @@ async function main(settings) {
   }
 }
 
-// What goes wrong in the page, and what it asks of other machines: filled while the page lives.
-async function watch(page, url) {
-  const watched = { exceptions: [], elsewhere: [] };
-  page.on("pageerror", (error) => watched.exceptions.push(String(error)));
-  await page.route("**/*", (route) => {
-    const address = new URL(route.request().url());
-    const isLocal = address.host === new URL(url).host || !address.protocol.startsWith("http");
-    if (isLocal) return route.continue();
-    watched.elsewhere.push(address.href);
-    return route.abort();
-  });
-  return watched;
-}
-
 async function open(page, settings) {
-  await page.goto(`${settings.url}/?template=${settings.workflow}&source=${settings.pack}`);
-  await page.waitForFunction(
-    (type) => window.app?.graph?.nodes?.some((node) => node.type === type),
-    settings.helped,
-  );
+  await page.goto(settings.url);
+  await page.waitForFunction(() => window.app?.graph && window.app.extensionManager);
+  await page.waitForTimeout(2500);
+  await page.keyboard.press("Escape"); // the templates, which a new user is offered
+  await openTemplate(page, settings.pack, settings.workflow);
   return { ...(await look(page)), prompt: await promptOf(page) };
-}
-
-// The nodes on the canvas, and every complaint of the editor that is on the screen.
-async function look(page) {
-  await page.waitForTimeout(1500); // complaints come a moment after the graph
-  const nodes = await page.evaluate(() =>
-    window.app.graph.nodes.map((node) => ({
-      id: node.id,
-      type: node.type,
-      isKnown: node.type in window.LiteGraph.registered_node_types,
-      isFaulty: Boolean(node.has_errors),
-      widgets: Object.fromEntries((node.widgets ?? []).map((w) => [w.name, w.value])),
-    })),
-  );
-  const complaints = page.locator(
-    "[data-testid=error-overlay], [role=dialog], [role=alertdialog], .p-toast-message",
-  );
-  return { nodes, complaints: await complaints.allInnerTexts() };
 }
 
 // The graph in API format, as the editor would send it.
@@ -84,32 +45,23 @@ async function promptOf(page) {
   return page.evaluate(async () => (await window.app.graphToPrompt()).output);
 }
 
-// Queues the graph as the Run button does and waits until its picture is on the canvas.
-async function runWorkflow(page) {
-  const accepted = page.waitForResponse(
-    (response) => response.url().endsWith("/prompt") && response.request().method() === "POST",
-  );
-  await page.evaluate(() => void window.app.queuePrompt(0, 1));
-  const response = await accepted;
-  const answer = await response.json();
-  if (!response.ok()) return { refusal: JSON.stringify(answer) };
-  await page.waitForFunction(() =>
-    window.app.graph.nodes.some((node) => node.imgs?.[0]?.naturalWidth > 0),
-  );
-  const shown = await page.evaluate(() => {
-    const { imgs } = window.app.graph.nodes.find((node) => node.imgs?.length);
-    return imgs.map((image) => [image.naturalWidth, image.naturalHeight]);
-  });
-  return { ...(await look(page)), id: answer.prompt_id, shown };
-}
-
 // The groups with what lies in them, at full size and without the editor's panels: docs/graph.png.
 async function drawGraph(page, file) {
+  await page.setViewportSize({ width: 2400, height: 1300 });
   await toggleFocusMode(page);
+  await showMinimap(page, false);
   const clip = await page.evaluate(showGroups, { margin: 10, corner: 100 });
   await page.waitForTimeout(1000); // until the canvas is drawn anew
   await page.screenshot({ path: file, clip });
+  await showMinimap(page, true);
   await toggleFocusMode(page);
+  await page.setViewportSize(VIEW);
+}
+
+async function showMinimap(page, isShown) {
+  await page.evaluate((isShown) => {
+    return window.app.extensionManager.setting.set("Comfy.Minimap.Visible", isShown);
+  }, isShown);
 }
 
 async function toggleFocusMode(page) {

@@ -24,6 +24,18 @@ export async function watch(page, url) {
   return watched;
 }
 
+// Opens one of a pack's templates, as a click in the template browser does.
+export async function openTemplate(page, pack, name) {
+  await page.evaluate(
+    async ([pack, name]) => {
+      const path = `/api/workflow_templates/${pack}/${encodeURIComponent(name)}.json`;
+      const response = await fetch(path);
+      await window.app.loadGraphData(await response.json(), true, true, name);
+    },
+    [pack, name],
+  );
+}
+
 // The nodes on the canvas, and every complaint of the editor that is on the screen.
 export async function look(page, settle = 1500) {
   await page.waitForTimeout(settle); // complaints come a moment after the graph

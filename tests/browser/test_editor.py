@@ -14,13 +14,13 @@ from PIL import Image
 
 from lumina_next.demo import client
 from lumina_next.tests.support import jobs
-from lumina_next.tests.support.editor_graphs import by_title
+from lumina_next.tests.support.editor_graphs import by_title, to_api
 from lumina_next.tools.comfyui import A_NODE_OF_THE_PACK, PACK_NAME
 from lumina_next.tools.environment import BROWSER, ROOT
 
 pytestmark = pytest.mark.browser
 
-WORKFLOW = ROOT / "workflows" / "text-to-image.json"
+WORKFLOW = ROOT / "workflows" / "Lumina-Next 1 - Text to image.json"
 FILE = json.loads(WORKFLOW.read_text())
 
 
@@ -71,20 +71,21 @@ def test_missing_node_and_file_would_be_complained_about(seen):
 
 
 def test_widgets_hold_the_values_of_the_file(seen):
-    saved = {str(node["id"]): node.get("widgets_values", []) for node in FILE["nodes"]}
+    saved = {str(node["id"]): node["widgets_values"] for node in FILE["nodes"]}
     shown = {str(node["id"]): list(node["widgets"].values()) for node in seen["opened"]["nodes"]}
     assert shown == saved
 
 
-def test_editor_sends_the_graph_of_the_demo(seen):
-    assert by_title(seen["opened"]["prompt"]) == by_title(jobs.DEMO_GRAPH)
+def test_editor_sends_the_graph_that_other_tests_run(seen, server):
+    known = server.get("/object_info")
+    assert by_title(seen["opened"]["prompt"]) == by_title(to_api(FILE, known))
 
 
 def test_run_saves_and_shows_a_picture(seen, server):
-    run, size = seen["run"], jobs.DEMO_GRAPH["latent"]["inputs"]
+    run = seen["run"]
     assert "refusal" not in run, run
     assert run["complaints"] == []
-    assert run["shown"] == [[size["width"], size["height"]]]
+    assert run["shown"] == [[128, 128]]
     assert jobs.wait(server, run["id"])["status"]["status_str"] == "success"
     (picture,) = client.wait(server.url, run["id"])
     assert client.download(server.url, picture).startswith(b"\x89PNG\r\n\x1a\n")

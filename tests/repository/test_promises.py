@@ -1,7 +1,7 @@
 """What our pages say exists: files, sections, commands, names in Python, and error messages.
 
 The pages are README.md, CONTRIBUTING.md, SECURITY.md, demo/README.md and docs/. Links, `code` in
-backquotes and tables are checked here; tests/host/test_workflows.py runs the programs.
+backquotes and tables are checked here; tests/host/test_documents.py runs the programs.
 """
 
 import ast

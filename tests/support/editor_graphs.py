@@ -1,4 +1,4 @@
-"""Graphs as the editor saves them, turned into what the server runs: for the tests of workflows/.
+"""Graphs as the editor saves them, turned into what the server runs: for the tests of templates.
 
 A saved graph lists nodes and links; a node's values stand in a bare list, in the order of those
 inputs that have a widget, with one more after a seed: what becomes of it after each run.
@@ -6,6 +6,7 @@ inputs that have a widget, with one more after a seed: what becomes of it after 
 
 NOTES = {"Note", "MarkdownNote"}  # drawn by the editor; the server does not know them
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+AUTOGROW = "COMFY_AUTOGROW_V3"
 ACTIVE, BYPASSED = 0, 4
 AFTER_EACH_RUN = {"fixed", "increment", "decrement", "randomize"}
 
@@ -22,7 +23,8 @@ def links(workflow):
 def declared(known, node):
     """{input: (type or list of choices, settings)} of a node, as the server has it now.
 
-    Those that a dynamic combo's saved value brings with it are called "combo.input".
+    Those that a dynamic combo's saved value brings with it are called "combo.input", and those that
+    a growing input has become "inputs.input0" and so on.
     """
     return _read(known, node)[0]
 
@@ -46,8 +48,21 @@ def _all_of(inputs):
     return {**inputs.get("required", {}), **inputs.get("optional", {})}
 
 
+def _grown(inputs, node):
+    """The inputs with each growing one replaced by what the node has of it."""
+    slots = [slot["name"] for slot in node.get("inputs", ())]
+    result = {}
+    for name, (kind, *rest) in inputs.items():
+        if kind == AUTOGROW:
+            ((one, *_),) = _all_of(rest[0]["template"]["input"]).values()
+            result |= {slot: (one, {}) for slot in slots if slot.startswith(f"{name}.")}
+        else:
+            result[name] = (kind, *rest)
+    return result
+
+
 def _read(known, node):
-    inputs = _all_of(known[node["type"]]["input"])
+    inputs = _grown(_all_of(known[node["type"]]["input"]), node)
     named, left = [], list(node.get("widgets_values", []))
     for name in (slot["widget"]["name"] for slot in node.get("inputs", ()) if "widget" in slot):
         named.append((name, left.pop(0)))
