@@ -19,10 +19,10 @@ class ModelLoader(io.ComfyNode):
             node_id="LuminaNextModelLoader",
             display_name="Load Lumina-Next Model",
             category=CATEGORY,
-            description="Loads a text-to-image model of the Lumina-T2X family as MODEL, for KSampler "
-            "and every other sampler: Lumina-Next (Next-DiT) or Lumina-T2I 5B (Flag-DiT). Takes "
-            "the released files, diffusers' files and folders, and fp8 files, and detects which "
-            "it is.",
+            description="Loads a text-to-image model of the Lumina-T2X family as MODEL, for "
+            "KSampler and every other sampler: Lumina-Next (Next-DiT) or Lumina-T2I 5B "
+            "(Flag-DiT). Takes the released files, diffusers' files and folders, and fp8 files, "
+            "and detects which it is.",
             search_aliases=[
                 *ALIASES,
                 "lumina-next-sft",

@@ -21,7 +21,7 @@ PAGES = [
     ROOT / "demo" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-FOLDERS = "benchmarks demo docs host lumina nodes tests tools web workflows".split()
+FOLDERS = "benchmarks demo docs host locales lumina nodes tests tools web workflows".split()
 TARGETS = re.search(r"^\.PHONY:(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
 
 
