@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise SystemExit("\n".join([*found, "Run: python -m tools.locales"]))
         return
     if options.add:
-        add(json.loads(options.add.read_text("utf-8")), definitions)
+        add(json.loads(options.add.read_text("utf-8")))
     print(json.dumps(write(definitions, prune=options.prune), indent=2, ensure_ascii=False))
 
 
@@ -87,23 +87,24 @@ def write(definitions: Mapping[str, Definition], *, prune: bool = False) -> dict
         known = load(code)
         language = translate(definitions, known)
         _write(_locale(code), language.translated)
-        kept = sorted_by_node(definitions, known)
-        if language.stale and not prune:
-            kept["stale"] = language.stale
-        _write(TRANSLATIONS / f"{code}.json", kept)
+        stale = {} if prune else language.stale
+        groups = sorted_by_node(definitions, known)
+        _write(TRANSLATIONS / f"{code}.json", groups | ({"stale": stale} if stale else {}))
         if language.missing:
             report[code] = language.missing
-        if language.stale and not prune:
-            report[f"{code}, stale"] = language.stale
+        if stale:
+            report[f"{code}, stale"] = stale
     return report
 
 
-def add(filled: Mapping[str, Mapping[str, object]], definitions: Mapping[str, Definition]) -> None:
-    """Takes in translations, each under its English text; groups by node may be there or not."""
+def add(filled: Mapping[str, Mapping[str, object]]) -> None:
+    """Takes in translations, each under its English text; groups by node may be there or not.
+
+    `write` sorts them.
+    """
     for code, translations in filled.items():
         if code in LANGUAGES:
-            known = load(code) | flat(translations)
-            _write(TRANSLATIONS / f"{code}.json", sorted_by_node(definitions, known))
+            _write(TRANSLATIONS / f"{code}.json", {"added": load(code) | flat(translations)})
 
 
 def translate(definitions: Mapping[str, Definition], known: Mapping[str, str]) -> Language:

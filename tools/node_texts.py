@@ -99,8 +99,6 @@ def _input_texts(
     key = path.replace(".", "_")
     yield ("inputs", key, "name"), settings.get("display_name") or name
     yield ("inputs", key, "tooltip"), settings.get("tooltip") or ""
-    if settings.get("control_after_generate"):
-        yield ("inputs", "control_after_generate", "name"), "control after generate"
     if kind == DYNAMIC_COMBO:
         for _, opened, inner_kind, inner in opened_inputs(settings):
             yield from _input_texts(f"{path}.{opened}", opened, inner_kind, inner)

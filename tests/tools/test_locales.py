@@ -41,7 +41,7 @@ def folder(monkeypatch, tmp_path):
     monkeypatch.setattr(locales, "LANGUAGES", ("de",))
     monkeypatch.setattr(locales, "TRANSLATIONS", tmp_path / "translations")
     monkeypatch.setattr(locales, "LOCALES", tmp_path / "locales")
-    locales.add({"de": KNOWN}, NODES)
+    locales.add({"de": KNOWN})
     return tmp_path
 
 
@@ -60,6 +60,7 @@ def test_translations_stand_where_the_editor_reads_them(folder):
 
 
 def test_a_text_of_two_nodes_stands_once_under_the_first(folder):
+    locales.write(NODES)
     kept = read(folder / "translations" / "de.json")
     assert kept["LuminaNextZ"] == {"Z": "Zett", "Z's own.": "Zetts."}
     assert kept["LuminaNextTest"]["steps"] == "Schritte"
@@ -81,7 +82,7 @@ def test_report_that_is_filled_in_can_be_added(folder):
     changed = {**NODES, "LuminaNextTest": definition(display_name="Trial")}
     report = locales.write(changed)
     report["de"]["LuminaNextTest"]["Trial"] = "Versuch"
-    locales.add(report, changed)
+    locales.add(report)
     assert locales.write(changed, prune=True) == {}
     assert locales.problems(changed) == []
 

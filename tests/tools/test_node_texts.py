@@ -54,7 +54,6 @@ def test_every_text_is_found():
         ("inputs", "model_name", "name"): "model",
         ("inputs", "model_name", "tooltip"): "A file.",
         ("inputs", "seed", "name"): "seed",
-        ("inputs", "control_after_generate", "name"): "control after generate",
         ("inputs", "plan", "name"): "plan",
         ("inputs", "plan", "tooltip"): "How.\nfirst: one way.",
         ("inputs", "plan_mu", "name"): "mu",
