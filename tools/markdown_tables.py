@@ -121,4 +121,3 @@ def table(header: Row, rows: Iterable[Row]) -> str:
 
 def code(text: str) -> str:
     return f"`{text}`"
-

@@ -37,7 +37,12 @@ const WIRING = {
     LuminaNextTextEncode: { negative: ["LuminaNextSampler", "negative"] },
   },
 };
-const MARGIN = 16;
+// What a new node lacks here, or has too much of while nothing has run.
+const CHANGES = {
+  LuminaNextPackTextEncoder: { values: { folder: "gemma-2b" } },
+  LuminaNextPlotSigmas: { size: [260, 90] },
+};
+const MARGIN = 28; // names of packs stand above nodes
 
 async function main(settings) {
   const browser = await chromium.launch({ executablePath: settings.chromium, args: FLAGS });
@@ -48,10 +53,11 @@ async function main(settings) {
     await open(page, settings);
     const sizes = {};
     for (const type of settings.nodes) {
-      await page.evaluate(addWired, [type, WIRING]);
-      await page.waitForTimeout(700); // until sizes are known, and what is drawn on nodes
+      await page.evaluate(addWired, [type, WIRING, CHANGES[type] ?? {}]);
+      await page.evaluate(show, MARGIN);
+      await page.waitForTimeout(1200); // nodes grow by what is drawn on them
       const clip = await page.evaluate(show, MARGIN);
-      await page.waitForTimeout(700);
+      await page.waitForTimeout(500);
       await page.screenshot({ path: path.join(settings.folder, `${type}.png`), clip });
       sizes[type] = [Math.round(clip.width), Math.round(clip.height)];
     }
@@ -73,11 +79,16 @@ async function open(page, { url }) {
     await setting.set("Comfy.VueNodes.Enabled", false);
     await setting.set("Comfy.ColorPalette", "dark");
     await command.execute("Workspace.ToggleFocusMode");
+    // The canvas cuts titles of folded nodes to 20 letters.
+    const { substr } = String.prototype;
+    String.prototype.substr = function (start, length) {
+      return start === 0 && length === 20 ? String(this) : substr.call(this, start, length);
+    };
   });
 }
 
 // The node with its neighbors folded: sources on the left, targets on the right.
-function addWired([type, { sources, targets, exceptions }]) {
+function addWired([type, { sources, targets, exceptions }, { values = {}, size }]) {
   const { graph } = window.app;
   const special = exceptions[type] ?? {};
   graph.clear();
@@ -92,6 +103,10 @@ function addWired([type, { sources, targets, exceptions }]) {
     return neighbors.get(key);
   };
   const node = add(type);
+  if (size) node.setSize(size);
+  for (const [name, value] of Object.entries(values)) {
+    node.widgets.find((widget) => widget.name === name).value = value;
+  }
   for (const [slot, input] of [...node.inputs.entries()]) {
     const [source, output] = sources[input.type] ?? [];
     if (!source || source === type || input.widget) continue;
