@@ -1,5 +1,5 @@
-// Looks at the pack's nodes in ComfyUI's editor in another language, in both renderers and themes:
-// names, labels, tooltips and the help page; then the same with a locale that lacks texts. What was
+// Looks at a node of the pack in ComfyUI's editor in another language, in both renderers and themes:
+// name, labels, tooltips and the help page; then the same with a locale that lacks texts. What was
 // seen is printed as one JSON object for tests/browser/test_languages.py.
 //
 //     node languages.mjs SETTINGS
@@ -35,9 +35,11 @@ async function lookAround(browser, settings, lacking) {
     viewport: { width: 1920, height: 1080 },
   });
   const page = await context.newPage();
-  page.setDefaultTimeout(+(process.env.PAT ?? PATIENCE_MS));
+  page.setDefaultTimeout(PATIENCE_MS);
   const messages = [];
-  page.on("console", (message) => messages.push(`${message.type()}: ${message.text()}`));
+  page.on("console", (message) => {
+    messages.push({ kind: message.type(), text: message.text(), from: message.location().url });
+  });
   const watched = await watch(page, settings.url);
   await leaveOut(page, settings, lacking);
   const looks = {};
@@ -157,7 +159,9 @@ async function readHelp(page, type) {
   }, type);
   await page.locator("[data-testid=info-button]").click();
   const help = page.locator(".node-help-content");
-  await help.locator("li").first().waitFor();
+  await help.locator("h1").waitFor();
+  await help.locator("img").first().waitFor();
+  await page.waitForTimeout(500); // until the picture has come
   const pictures = await help
     .locator("img")
     .evaluateAll((images) => images.map((image) => image.naturalWidth));
