@@ -20,7 +20,7 @@ INPUTS = CHINESE["inputs"]
 PAGE = (ROOT / "web" / "docs" / NODE / "zh.md").read_text("utf-8")
 # In the editor's English: an input, one that a choice opens, and the names of the outputs.
 LACKING = [["inputs", "denoise"], ["inputs", "preset_steps", "tooltip"], ["outputs"]]
-TOOLTIPS = ["cfg", "denoise", "preset", "preset.steps", "preset.schedule", "preset.schedule.mu"]
+TOOLTIPS = ["cfg", "denoise", "preset", "preset.steps", "preset.schedule", "preset.schedule.shift"]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def both(server, chromium, tmp_path_factory):
         "folder": str(tmp_path_factory.mktemp("languages")),
         "language": "zh-CN",
         "node": NODE,
-        "values": {"preset": "Custom"},
+        "values": {"preset": "Custom", "preset.schedule": "rational"},
         "tooltips": TOOLTIPS,
         "lacking": LACKING,
     }
