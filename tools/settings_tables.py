@@ -74,7 +74,7 @@ def with_room(text: str) -> str:
 
 def settings_table(definition: Definition, words: Words, *, in_short: bool = False) -> str:
     """All inputs of a node. in_short: without the list of what each choice means."""
-    header = [words(title) for title in ("Input", "Values", "Default", "What it does")]
+    header = [words("Input"), words("What it does")]
     rows = [row(setting, words, in_short=in_short) for setting in settings_of(definition)]
     return table(header, rows)
 
@@ -97,12 +97,11 @@ def _with_opened(setting: Setting) -> Iterator[Setting]:
 
 
 def row(setting: Setting, words: Words, *, in_short: bool) -> Row:
-    return (
-        called(setting, words),
-        values(setting, words),
-        default(setting, words),
-        meaning(setting, words, in_short=in_short),
-    )
+    """Two cells: the editor shows the page in a column too narrow for more."""
+    given = default(setting, words)
+    lines = [called(setting, words), values(setting, words)]
+    lines += [words("default {}").format(given)] if given else []
+    return "<br>".join(lines), meaning(setting, words, in_short=in_short)
 
 
 def called(setting: Setting, words: Words) -> str:

@@ -37,14 +37,14 @@ def rows():
 
 def test_every_input_has_a_row_with_limits_default_and_meaning(rows):
     assert rows == [
-        ["**model**", "MODEL", "", "From there."],
-        ["**file**", "files and folders", "", "A file."],
-        ["**seed**", "0 to 2^64 - 1", "3", "Noise."],
-        ["**batch**", "on, off", "off", "All."],
-        ["**text**", "text", "`{prompt}`", "Words."],
-        ["**order**", "`first`, `last`", "`last`", "Which."],
-        ["**plan**", "`fast`, `slow`, `even`", "`fast`", "How.<br>fast: few."],
-        ["**shift** (plan `slow`, `even`)", "0 to 2.5", "1e-06", "Where."],
+        ["**model**<br>MODEL", "From there."],
+        ["**file**<br>files and folders", "A file."],
+        ["**seed**<br>0 to 2^64 - 1<br>default 3", "Noise."],
+        ["**batch**<br>on, off<br>default off", "All."],
+        ["**text**<br>text<br>default `{prompt}`", "Words."],
+        ["**order**<br>`first`, `last`<br>default `last`", "Which."],
+        ["**plan**<br>`fast`, `slow`, `even`<br>default `fast`", "How.<br>fast: few."],
+        ["**shift** (plan `slow`, `even`)<br>0 to 2.5<br>default 1e-06", "Where."],
     ]
 
 
@@ -62,7 +62,7 @@ def test_many_choices_are_not_written_out():
 def test_inputs_that_grow_say_how_many():
     inner = {"input": {"required": {"sigmas": ["SIGMAS", {}]}}, "prefix": "sigmas", "max": 8}
     definition = {"input": {"optional": {"s": ["COMFY_AUTOGROW_V3", {"template": inner}]}}}
-    assert "| **s** | SIGMAS, up to 8 |  |  |" in settings_table(definition, Words(None))
+    assert "| **s**<br>SIGMAS, up to 8 |  |" in settings_table(definition, Words(None))
 
 
 def test_input_that_several_choices_open_stands_once():
