@@ -129,10 +129,15 @@ function remove(refusal) {
   shown.delete(refusal);
 }
 
-// What the user has set on it; pictures and messages on a node come and go by themselves.
+// What the user has set on it. Pictures and messages on a node come and go by themselves, and a
+// seed is changed by the editor after each run, perhaps when the run has failed already.
 function valuesOf(node) {
-  const settings = node.widgets?.filter((widget) => widget.serialize !== false);
-  return JSON.stringify(settings?.map((widget) => widget.value));
+  const isSet = (widget) => widget.serialize !== false && !isChangedByRuns(widget);
+  return JSON.stringify(node.widgets?.filter(isSet).map((widget) => widget.value));
+}
+
+function isChangedByRuns(widget) {
+  return widget.linkedWidgets?.some((linked) => linked.name === "control_after_generate");
 }
 
 // The node itself, or the subgraph around it that is open on the canvas.

@@ -27,10 +27,10 @@ async function main(settings) {
       const shoot = (name) =>
         page.screenshot({ path: path.join(settings.folder, `${renderer}-${name}.png`) });
       const refused = await refuse(page, settings, shoot);
-      const failed = await fail(page, settings);
+      const { failed, stays } = await fail(page, settings);
       const said = await runUnknownWords(page, PROMPTS[renderer], settings, shoot);
       const fresh = await addNodes(page, shoot);
-      seen[renderer] = { refused, failed, said, fresh, found: await search(page, shoot) };
+      seen[renderer] = { refused, failed, stays, said, fresh, found: await search(page, shoot) };
     }
     return { ...watched, ...seen };
   } finally {
@@ -119,8 +119,11 @@ async function fail(page, { encoder }) {
   await setWidget(page, "LuminaNextTextEncoderLoader", "text_encoder_name", encoder);
   await queue(page);
   const failed = await refusals(page);
+  await setWidget(page, "KSampler", "seed", 7); // as the editor does after a run
+  await page.waitForTimeout(300);
+  const stays = await page.locator(".lumina-next-refusal").count();
   await setWidget(page, "LuminaNextTextEncoderLoader", "text_encoder_name", chosen);
-  return failed;
+  return { failed, stays };
 }
 
 // A run with words that the demo model does not know, and with a VAE for other latents.

@@ -94,6 +94,10 @@ def test_error_of_ours_is_shown_at_the_node_that_fails_by_it(seen):
     assert "features per token" in failure["text"] and "Load Lumina-Next Text" in failure["text"]
 
 
+def test_error_stays_when_the_editor_changes_the_seed_after_the_run(seen):
+    assert seen["stays"] == 1
+
+
 def test_vae_of_another_kind_is_explained_at_the_decoder(seen):
     channels = seen["said"]["channels"]
     assert channels["isInside"]

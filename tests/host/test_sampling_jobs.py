@@ -87,7 +87,7 @@ def test_setting_that_the_choice_needs_is_asked_for(tiny_server):
 def test_unknown_choice_is_answered_with_the_list(tiny_server):
     message = jobs.error(tiny_server, flat_graph(preset="Slow"))
     assert message.startswith("LuminaNextSampler: ")
-    assert '"preset" is missing or not in the list. It can be: Balanced, Fast' in message
+    assert '"preset" is missing or not in the list. It can be: Fast, Balanced' in message
 
 
 def test_dopri5_at_its_limit_says_so_to_the_user(tiny_server):

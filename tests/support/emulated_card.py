@@ -8,6 +8,7 @@ fragmentation. For dynamic VRAM the calls into comfy_aimdo's library are stood i
 
 import contextlib
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,17 +20,19 @@ CARD = torch.device("meta")
 HALF = (torch.float16, torch.bfloat16)
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 PLAIN_ATTENTION = torch.ops.aten._scaled_dot_product_attention_math.default
-COPY = torch.ops.aten.copy_.default
+# What may name the card and the CPU at once: to copy, and to ask whether one can become the other.
+BETWEEN = (torch.ops.aten.copy_.default, torch.ops.aten._has_compatible_shallow_copy_type.default)
 GIB = 1 << 30
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a card computes in, and its memory in bytes."""
+    """What a card computes in, its memory in bytes, and what is taken of it by now."""
 
     bf16: bool = True
     fp16: bool = True
     memory: int = 24 * GIB
+    taken: Callable[[], int] = lambda: 0
 
 
 AMPERE = Kind()
@@ -84,7 +87,7 @@ def check_devices(function, arguments):
     """Raise RuntimeError where CUDA would, for "meta" lets some operations mix it with the CPU."""
     tensors = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, torch.Tensor)]
     elsewhere = [t for t in tensors if t.device != CARD and t.ndim > 0]
-    if elsewhere and any(map(on_card, tensors)) and function is not COPY:
+    if elsewhere and any(map(on_card, tensors)) and function not in BETWEEN:
         raise RuntimeError(f"{function} mixes tensors on the card and on {elsewhere[0].device}")
 
 
@@ -134,8 +137,8 @@ def emulated_card(monkeypatch, kind=AMPERE, *, backend="attention_pytorch", dyna
 
     with monkeypatch.context() as patch:
         patch.setattr(management, "get_torch_device", lambda: CARD)
-        patch.setattr(management, "get_total_memory", whole_memory(kind))
-        patch.setattr(management, "get_free_memory", whole_memory(kind))
+        patch.setattr(management, "get_total_memory", amount(lambda: kind.memory))
+        patch.setattr(management, "get_free_memory", amount(lambda: kind.memory - kind.taken()))
         patch.setattr(management, "should_use_bf16", takes(kind.bf16))
         patch.setattr(management, "should_use_fp16", takes(kind.fp16))
         patch.setattr(management, "pytorch_attention_enabled", lambda: True)
@@ -151,9 +154,9 @@ def emulated_card(monkeypatch, kind=AMPERE, *, backend="attention_pytorch", dyna
         yield
 
 
-def whole_memory(kind):
+def amount(count):
     def memory(dev=None, **also_of_torch):
-        return (kind.memory,) * 2 if any(also_of_torch.values()) else kind.memory
+        return (count(),) * 2 if any(also_of_torch.values()) else count()
 
     return memory
 

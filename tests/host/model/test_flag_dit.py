@@ -14,9 +14,11 @@ from lumina_next.lumina.options.context_drop import Cells, ContextDrop
 from lumina_next.lumina.options.forward import ForwardOptions
 from lumina_next.tests.support.flag_dit_reference import Reference
 from lumina_next.tests.support.host_nodes import node
+from lumina_next.tests.support.native_graphs import OTHER, differs, guess
 from lumina_next.tests.support.option_nodes import dropped, resolved
 from lumina_next.tests.support.random_weights import randomize
 from lumina_next.tests.support.tiny import (
+    POSITIVE,
     SEED,
     assert_same_picture,
     count_forwards,
@@ -134,6 +136,61 @@ def test_lora_on_the_line_end_counts(flag_dit):
     key = "diffusion_model.eol_token.weight"
     assert changed.add_patches({key: (torch.ones(32),)}, 1.0) == [key]
     assert not torch.allclose(ksampler(changed), ksampler(flag_dit), atol=1e-3)
+
+
+def test_partly_loaded_model_gives_the_same_picture(flag_dit):
+    x, sigma = torch.randn(1, 4, 12, 20), torch.tensor([0.4])
+    caption = torch.randn(1, 5, CONFIG.caption_dim)
+    whole = flag_dit.model.apply_model(x, sigma, c_crossattn=caption)
+    flag_dit.load(torch.device("cpu"), lowvram_model_memory=4096)
+    assert flag_dit.model.model_lowvram
+    assert_close(flag_dit.model.apply_model(x, sigma, c_crossattn=caption), whole)
+
+
+def test_fp8_computes_with_rounded_weights_in_full_precision(flag_dit, load, weights):
+    rounded = {key: tensor.to(torch.float8_e4m3fn).float() for key, tensor in weights.items()}
+    expected = euler(velocity_of(Reference(rounded)), flag_dit, 12, 20)
+    assert_same_picture(ksampler(load(NAME, "fp8_e4m3fn"), 12, 20), expected)
+
+
+def test_prompt_of_an_area_acts_inside_it(flag_dit):
+    area = node(
+        "ConditioningSetArea", conditioning=OTHER, width=64, height=72, x=32, y=40, strength=1.0
+    )
+    base, found = guess(flag_dit), guess(flag_dit, [*POSITIVE, *area])
+    inside = torch.zeros(16, 12, dtype=torch.bool)
+    inside[5:14, 4:12] = True
+    assert_same_picture(found[..., ~inside], base[..., ~inside])
+    assert differs(found[..., inside], base[..., inside])
+
+
+@pytest.mark.parametrize("cache", ["EasyCache", "LazyCache"])
+def test_cache_skips_passes_above_its_threshold_only(flag_dit, cache):
+    def passes_at(threshold):
+        cached = node(
+            cache, model=flag_dit, reuse_threshold=threshold, start_percent=0.0, end_percent=1.0,
+            verbose=False,
+        )  # fmt: skip
+        model, batches = count_forwards(cached)
+        return ksampler(model), len(batches)
+
+    exact, all_passes = passes_at(0.0)
+    quick, fewer = passes_at(3.0)
+    assert torch.equal(exact, ksampler(flag_dit))
+    assert fewer < all_passes and quick.isfinite().all()
+
+
+def test_compiled_model_draws_the_same_in_one_graph(flag_dit, monkeypatch):
+    import comfy.ldm.modules.attention as attention
+    import torch._dynamo
+    from torch._dynamo.utils import counters
+
+    monkeypatch.setattr(attention, "optimized_attention", attention.attention_pytorch)
+    torch._dynamo.reset()
+    counters.clear()
+    compiled = node("TorchCompileModel", model=flag_dit, backend="aot_eager")
+    assert_same_picture(ksampler(compiled, 12, 20), ksampler(flag_dit, 12, 20))
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
 
 
 def test_scale_is_the_usual_one_at_the_trained_size(flag_dit):
