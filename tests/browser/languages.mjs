@@ -151,7 +151,8 @@ async function tooltip(page, isVue) {
   return shown.innerText();
 }
 
-// Selects the node and presses the (i) above it: the text of the panel that opens.
+// Selects the node and presses the (i) above it: the headings of the page that opens, and the widths
+// of its pictures.
 async function readHelp(page, type) {
   await page.evaluate((type) => {
     const { canvas, graph } = window.app;
@@ -165,7 +166,7 @@ async function readHelp(page, type) {
   const pictures = await help
     .locator("img")
     .evaluateAll((images) => images.map((image) => image.naturalWidth));
-  return { text: await help.innerText(), pictures };
+  return { headings: await help.locator("h1, h2").allInnerTexts(), pictures };
 }
 
 console.log(JSON.stringify(await main(JSON.parse(process.argv[2]))));
