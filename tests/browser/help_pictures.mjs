@@ -54,10 +54,7 @@ async function main(settings) {
     const sizes = {};
     for (const type of settings.nodes) {
       await page.evaluate(addWired, [type, WIRING, CHANGES[type] ?? {}]);
-      await page.evaluate(show, MARGIN);
-      await page.waitForTimeout(1200); // nodes grow by what is drawn on them
-      const clip = await page.evaluate(show, MARGIN);
-      await page.waitForTimeout(500);
+      const clip = await showSettled(page);
       await page.screenshot({ path: path.join(settings.folder, `${type}.png`), clip });
       sizes[type] = [Math.round(clip.width), Math.round(clip.height)];
     }
@@ -92,6 +89,9 @@ function addWired([type, { sources, targets, exceptions }, { values = {}, size }
   const { graph } = window.app;
   const special = exceptions[type] ?? {};
   graph.clear();
+  // With an id of a node before it, a node gets the values of its widgets.
+  window.lastId = (window.lastId ?? 0) + 1000;
+  graph.last_node_id = window.lastId;
   const add = (type) => {
     const node = window.LiteGraph.createNode(type);
     graph.add(node);
@@ -126,6 +126,18 @@ function addWired([type, { sources, targets, exceptions }, { values = {}, size }
     const row = isSource ? left++ : right++;
     other.pos = isSource ? [-320, 20 + row * 70] : [node.size[0] + 60, 20 + row * 70];
   }
+}
+
+// Shows all nodes until they no longer grow by what is drawn on them.
+async function showSettled(page) {
+  let clip = await page.evaluate(show, MARGIN);
+  for (let [same, tries] = [0, 0]; same < 2 && tries < 20; tries++) {
+    await page.waitForTimeout(700);
+    const now = await page.evaluate(show, MARGIN);
+    same = now.height === clip.height && now.width === clip.width ? same + 1 : 0;
+    clip = now;
+  }
+  return clip;
 }
 
 // Brings all nodes into view: their box on the screen, in pixels.
