@@ -13,7 +13,7 @@ from .library import ALIASES, CATEGORY
 
 
 class ModelLoader(io.ComfyNode):
-    """Load Lumina-Next Model: a Next-DiT checkpoint as MODEL."""
+    """Load Lumina-Next Model: a Next-DiT or Flag-DiT checkpoint as MODEL."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -21,14 +21,17 @@ class ModelLoader(io.ComfyNode):
             node_id="LuminaNextModelLoader",
             display_name="Load Lumina-Next Model",
             category=CATEGORY,
-            description="Loads a Lumina-Next text-to-image model (Next-DiT) as MODEL, for KSampler "
-            "and every other sampler. Takes the released files, diffusers' files and folders, and "
-            "fp8 files, and detects which it is.",
+            description="Loads a text-to-image model of the Lumina-T2X family as MODEL, for "
+            "KSampler and every other sampler: Lumina-Next (Next-DiT) or Lumina-T2I 5B "
+            "(Flag-DiT). Takes the released files, diffusers' files and folders, and fp8 files, "
+            "and detects which it is.",
             search_aliases=[
                 *ALIASES,
                 "lumina-next-sft",
                 "next-dit",
                 "nextdit",
+                "lumina-t2i",
+                "flag-dit",
                 "load diffusion model",
                 "unet loader",
             ],
@@ -57,7 +60,8 @@ class ModelLoader(io.ComfyNode):
                     default="SDXL",
                     advanced=True,
                     tooltip="Whose VAE the model was trained with. SDXL for the released "
-                    "Lumina-Next-SFT and -T2I; a wrong choice gives wrong colors and contrast.",
+                    "Lumina-Next and Lumina-T2I models; a wrong choice gives wrong colors and "
+                    "contrast.",
                 ),
             ],
             outputs=[
@@ -91,9 +95,10 @@ class TextEncoderLoader(io.ComfyNode):
             display_name="Load Lumina-Next Text Encoder",
             category=CATEGORY,
             description="Loads Gemma-2B (the first Gemma), Lumina-Next's text encoder, as CLIP, "
-            'for "CLIP Text Encode"; or LLaMA-2, T5 or another language model, for models trained '
-            "with it. Takes one file with the tokenizer inside or next to it, or a Hugging Face "
-            "folder, and detects which model it is. Gemma reads up to 256 tokens of a prompt.",
+            'for "CLIP Text Encode"; LLaMA-2-7B for Lumina-T2I 5B; or T5 or another language '
+            "model, for models trained with it. Takes one file with the tokenizer inside or next "
+            "to it, or a Hugging Face folder, and detects which model it is. Gemma reads up to 256 "
+            "tokens of a prompt.",
             search_aliases=[
                 *ALIASES,
                 "gemma",

@@ -92,7 +92,7 @@ def test_patterns_name_what_there_is():
 
 def test_nodes_and_what_they_need_are_shipped():
     assert Path("__init__.py") in FILES and Path("pyproject.toml") in FILES
-    assert {"docs", "lumina", "host", "nodes", "web", "workflows"} <= {
+    assert {"docs", "locales", "lumina", "host", "nodes", "web", "workflows"} <= {
         path.parts[0] for path in FILES
     }
     models = (ROOT / "demo" / "models").rglob("*.safetensors")

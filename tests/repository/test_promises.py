@@ -1,7 +1,8 @@
 """What our pages say exists: files, sections, commands, names in Python, and error messages.
 
-The pages are README.md, CONTRIBUTING.md, SECURITY.md, demo/README.md and docs/. Links, `code` in
-backquotes and tables are checked here; tests/host/test_documents.py runs the programs.
+The pages are README.md, also in Chinese, CONTRIBUTING.md, SECURITY.md, demo/README.md and docs/.
+Links, `code` in backquotes and tables are checked here; tests/host/test_documents.py runs the
+programs.
 """
 
 import ast
@@ -14,15 +15,17 @@ import pytest
 from lumina_next.tools.environment import ROOT
 
 README = ROOT / "README.md"
+CHINESE = ROOT / "README.zh.md"
 TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
 PAGES = [
     README,
+    CHINESE,
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
     ROOT / "demo" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-FOLDERS = "benchmarks demo docs host lumina nodes tests tools web workflows".split()
+FOLDERS = "benchmarks demo docs host locales lumina nodes tests tools web workflows".split()
 TARGETS = re.search(r"^\.PHONY:(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
 
 
@@ -60,7 +63,9 @@ def python_names(text):
 
 def error_rows(text):
     """The rows of every table of errors."""
-    tables = re.findall(r"^\| What you see \|.*\n.*\n((?:\|.*\n?)+)", text, re.MULTILINE)
+    tables = re.findall(
+        r"^\| (?:What you see|看到的信息) \|.*\n.*\n((?:\|.*\n?)+)", text, re.MULTILINE
+    )
     return [row for table in tables for row in table.splitlines()]
 
 
@@ -161,5 +166,27 @@ def test_errors_in_the_readme_are_the_same_in_the_whole_table():
 
 
 def test_readme_has_a_row_for_each_help_page():
-    rows = re.findall(r"^\| \[[^]]+\]\((web/docs/\w+\.md)\) \|", README.read_text("utf-8"), re.M)
-    assert sorted(rows) == sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("web/docs/*.md"))
+    assert explained_nodes(README, ".md") == sorted(
+        page.stem for page in ROOT.glob("web/docs/*.md")
+    )
+
+
+def explained_nodes(page, ending):
+    """Nodes whose help pages stand in the table of nodes, by what their addresses end in."""
+    row = rf"^\| \[[^]]+\]\(web/docs/(\w+){re.escape(ending)}\) \|"
+    return sorted(re.findall(row, page.read_text("utf-8"), re.M))
+
+
+def test_chinese_readme_has_the_nodes_errors_and_commands_of_the_english_one():
+    assert explained_nodes(CHINESE, "/zh.md") == explained_nodes(README, ".md")
+    english, chinese = (page.read_text("utf-8") for page in (README, CHINESE))
+    for find in (quoted_errors, targets, paths):
+        assert find(chinese) == find(english)
+    assert len(re.findall("^## ", chinese, re.M)) == len(re.findall("^## ", english, re.M))
+    addresses = (re.findall(r"\]\((https://[^)]+)\)", text) for text in (english, chinese))
+    assert len({tuple(sorted(found)) for found in addresses}) == 1
+
+
+def test_readmes_lead_to_each_other():
+    assert "README.zh.md" in links(README.read_text("utf-8"))
+    assert "README.md" in links(CHINESE.read_text("utf-8"))
