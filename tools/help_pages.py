@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from lumina import picture_sizes
 from lumina.rope import scaling
 from lumina.schedules import SCHEDULES
+from lumina.solvers.fitting import CALLS, EFFORTS
+from lumina.solvers.fitting import CALLS, EFFORTS
 from lumina.solvers.plans import PRESETS
 from lumina.solvers.tableaus import TABLEAUS
 
@@ -109,6 +111,22 @@ def rope_methods(words: Words) -> str:
     )
 
 
+def efforts(words: Words) -> str:
+    calls = int(CALLS.default)
+    return table(
+        header(words, "effort", "Pictures", "Tries", f"Model calls at {calls} calls, at most"),
+        (
+            (
+                code(name),
+                str(effort.sets.total),
+                str(effort.tries),
+                f"{effort.picture_calls([calls]):,}",
+            )
+            for name, effort in EFFORTS.items()
+        ),
+    )
+
+
 def header(words: Words, *names: str) -> list[str]:
     return [words(name) for name in names]
 
@@ -116,7 +134,9 @@ def header(words: Words, *names: str) -> list[str]:
 TABLES: Mapping[str, Callable[[Words], str]] = {
     "schedules": schedules,
     "solvers": solver_rules,
+    "efforts": efforts,
     "presets": presets,
+    "efforts": efforts,
     "sizes": sizes,
     "RoPE methods": rope_methods,
 }

@@ -21,6 +21,7 @@ const WIRING = {
     VAE: ["VAELoader", 0],
     IMAGE: ["LoadImage", 0],
     MASK: ["LoadImage", 1],
+    LUMINA_NEXT_REGIONS: ["LuminaNextRegion", 0],
   },
   targets: {
     MODEL: ["LuminaNextSampler", "model"],
@@ -30,6 +31,7 @@ const WIRING = {
     SIGMAS: ["SamplerCustom", "sigmas"],
     SAMPLER: ["SamplerCustom", "sampler"],
     IMAGE: ["SaveImage", "images"],
+    LUMINA_NEXT_REGIONS: ["LuminaNextRegions", "regions"],
   },
   // What the types do not tell.
   exceptions: {
