@@ -13,7 +13,6 @@ from lumina import picture_sizes
 from lumina.rope import scaling
 from lumina.schedules import SCHEDULES
 from lumina.solvers.fitting import CALLS, EFFORTS
-from lumina.solvers.fitting import CALLS, EFFORTS
 from lumina.solvers.plans import PRESETS
 from lumina.solvers.tableaus import TABLEAUS
 
@@ -134,7 +133,6 @@ def header(words: Words, *names: str) -> list[str]:
 TABLES: Mapping[str, Callable[[Words], str]] = {
     "schedules": schedules,
     "solvers": solver_rules,
-    "efforts": efforts,
     "presets": presets,
     "efforts": efforts,
     "sizes": sizes,
