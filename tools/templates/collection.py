@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import first, large, pictures, prompting, released
+from . import first, large, pictures, prompting, regional, released
 from .graph import Graph
 
 DESCRIBED = (
@@ -13,6 +13,7 @@ DESCRIBED = (
     *large.TEMPLATES,
     *prompting.TEMPLATES,
     *released.TEMPLATES,
+    *regional.TEMPLATES,
 )
 
 
