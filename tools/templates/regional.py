@@ -64,7 +64,7 @@ def free_masks() -> Graph:
     latent = parts.size(graph, 128, 128, (1510, 640), wide=290)
     drawn = parts.sampler(graph, (1840, 0), (model, joined, encoded[1], latent))
     graph.group("Sampling", drawn, below=LIVE_PREVIEW)
-    parts.picture(graph, drawn, parts.vae(graph, (1840, 700)), 2300)
+    parts.picture(graph, drawn, parts.vae(graph, (1840, 700)), 2315)
     parts.readme(
         graph,
         "**Each region has a prompt of its own**: one is a box, given in shares of the picture, "
