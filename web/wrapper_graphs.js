@@ -3,7 +3,8 @@
 //
 // ComfyUI's own replacing of nodes changes one node for one, with links one to one. Here one link
 // carries both prompts, and one node loads, encodes and draws, so the saved graph is rewritten
-// before the editor reads it. Graphs with LuminaGemmaTextEncodeArea stay as they are.
+// before the editor reads it. Prompts for areas become the lines of a grid, where their rows and
+// columns say; the wrapper went by their order in the chain.
 
 import { app } from "../../scripts/app.js";
 
@@ -31,6 +32,7 @@ class Rewriting {
   /** @param {{nodes: object[], links: Array[], last_node_id: number, last_link_id: number}} saved */
   constructor(saved) {
     this.saved = saved;
+    this.prompts = {}; // outputs of the positive and the negative prompt, by the encoder's id
   }
 
   /** Types of the nodes that were replaced. @returns {string[]} */
@@ -39,20 +41,20 @@ class Rewriting {
       ({ type }) => type in REPLACEMENTS && !(type in LiteGraph.registered_node_types),
     );
     const types = old.map(({ type }) => type);
-    if (types.includes("LuminaT2ISampler") && !this.hasPlainPrompts(old)) return [];
+    if (types.includes("LuminaT2ISampler") && !this.hasKnownPrompts(old)) return [];
     for (const kind of Object.keys(REPLACEMENTS)) {
       for (const node of old.filter(({ type }) => type === kind)) REPLACEMENTS[kind](this, node);
     }
     return [...new Set(types)];
   }
 
-  /** Whether every sampler has its prompts from one "Lumina Gemma Text Encode". */
-  hasPlainPrompts(nodes) {
+  /** Whether every sampler has its prompts from a node of the wrapper. */
+  hasKnownPrompts(nodes) {
     return nodes
       .filter(({ type }) => type === "LuminaT2ISampler")
       .every((node) => {
         const source = this.source(node, "lumina_embeds");
-        return source && this.node(source[0]).type === "LuminaGemmaTextEncode";
+        return source && this.node(source[0]).type.startsWith("LuminaGemmaTextEncode");
       });
   }
 
@@ -105,6 +107,16 @@ class Rewriting {
     target.inputs[into].link = number;
   }
 
+  remove(node) {
+    this.unlink(node);
+    const numbers = (node.outputs ?? []).flatMap((output) => output.links ?? []);
+    for (const [number, , , target, into] of this.saved.links) {
+      if (numbers.includes(number)) this.node(target).inputs[into].link = null;
+    }
+    this.saved.links = this.saved.links.filter(([number]) => !numbers.includes(number));
+    this.saved.nodes = this.saved.nodes.filter((other) => other !== node);
+  }
+
   /** A new node to the left of another. row: how far down, in nodes. */
   add(beside, row, size, ...what) {
     const id = (this.saved.last_node_id += 1);
@@ -133,6 +145,22 @@ const REPLACEMENTS = {
     const values = [positive, negative, "none", "off", false];
     const clip = graph.source(node, "gemma_model");
     graph.become(node, "LuminaNextTextEncode", values, { clip: ["CLIP", clip] }, PROMPTS);
+    graph.prompts[node.id] = [[node.id, 0], [node.id, 1]];
+  },
+  LuminaGemmaTextEncodeArea(graph, node) {
+    const [shared, negative] = node.widgets_values;
+    const { lines, rows, columns } = cellsOf(graph, graph.source(node, "lumina_area_prompt"), shared);
+    const clip = graph.source(node, "gemma_model");
+    const values = [lines.join("\n"), rows, columns, "", 0];
+    graph.become(node, "LuminaNextGrid", values, { clip: ["CLIP", clip] }, [PROMPTS[0]]);
+    const size = [400, 120];
+    const beside = graph.add(
+      node, 1, size, "CLIPTextEncode", [negative], { clip: ["CLIP", clip] }, [PROMPTS[1]],
+    );
+    graph.prompts[node.id] = [[node.id, 0], [beside.id, 0]];
+  },
+  LuminaTextAreaAppend(graph, node) {
+    graph.remove(node);
   },
   LuminaT2ISampler(graph, node) {
     const [seed, after, steps, cfg, isProportional, isLarger, time, shift, solver, , strength] =
@@ -145,7 +173,7 @@ const REPLACEMENTS = {
       model = [graph.add(node, -1, [300, 290], ...options).id, 0];
     }
     const plan = { steps, shift, solver, strength: strength ?? 1 };
-    const inputs = samplerInputs(model, embeds[0], latent);
+    const inputs = samplerInputs(model, graph.prompts[embeds[0]], latent);
     graph.become(node, "LuminaNextSampler", sampling(seed, after, cfg, plan), inputs, LATENTS);
   },
   LuminaDiffusersNode(graph, node) {
@@ -174,7 +202,7 @@ const REPLACEMENTS = {
     }
     const plan = { steps: steps + 1, shift: isShifted ? shift : 1, solver: "euler", strength };
     const drawing = sampling(Math.max(seed, 0), after, cfg, plan);
-    const inputs = samplerInputs([model.id, 0], encoded.id, latent);
+    const inputs = samplerInputs([model.id, 0], [[encoded.id, 0], [encoded.id, 1]], latent);
     graph.become(node, "LuminaNextSampler", drawing, inputs, LATENTS);
   },
 };
@@ -213,11 +241,28 @@ function resolution(model, time, isProportional) {
   return ["LuminaNextResolution", values, inputs, [["MODEL", "MODEL"]]];
 }
 
-function samplerInputs(model, encoder, latent) {
+/** The lines of a grid, from the last of a chain of "Lumina Text Area Append". */
+function cellsOf(graph, last, shared) {
+  const areas = [];
+  for (let source = last; source; source = graph.source(graph.node(source[0]), "prev_prompt")) {
+    const [prompt, row, column] = graph.node(source[0]).widgets_values;
+    areas.unshift({ prompt, row, column });
+  }
+  const rows = Math.max(1, ...areas.map(({ row }) => row));
+  const columns = Math.max(1, ...areas.map(({ column }) => column));
+  const lines = Array(rows * columns).fill(shared || "background"); // of cells without a prompt
+  for (const { prompt, row, column } of areas) {
+    const words = [prompt, shared].filter(Boolean).join(", ");
+    lines[(row - 1) * columns + column - 1] = words.replace(/\s*\n\s*/g, " ");
+  }
+  return { lines, rows, columns };
+}
+
+function samplerInputs(model, [positive, negative], latent) {
   return {
     model: ["MODEL", model],
-    positive: ["CONDITIONING", [encoder, 0]],
-    negative: ["CONDITIONING", [encoder, 1]],
+    positive: ["CONDITIONING", positive],
+    negative: ["CONDITIONING", negative],
     latent_image: ["LATENT", latent],
   };
 }

@@ -9,20 +9,14 @@ import subprocess
 
 import pytest
 
-from lumina_next.tests.support.wrapper_graphs import DIFFUSERS_WRAPPER, LUMINA_WRAPPER
+from lumina_next.tests.support.wrapper_graphs import (
+    DIFFUSERS_WRAPPER,
+    LUMINA_WRAPPER,
+    LUMINA_WRAPPER_AREAS,
+)
 from lumina_next.tools.environment import BROWSER
 
 pytestmark = pytest.mark.browser
-
-AREAS = {  # its embeds come from a node that gives each area a prompt
-    **LUMINA_WRAPPER,
-    "nodes": [
-        {**node, "type": "LuminaGemmaTextEncodeArea"}
-        if node["type"] == "LuminaGemmaTextEncode"
-        else node
-        for node in LUMINA_WRAPPER["nodes"]
-    ],
-}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +25,11 @@ def seen(server, chromium):
     settings = {
         "url": server.url,
         "chromium": chromium,
-        "graphs": {"wrapper": LUMINA_WRAPPER, "diffusers": DIFFUSERS_WRAPPER, "areas": AREAS},
+        "graphs": {
+            "wrapper": LUMINA_WRAPPER,
+            "diffusers": DIFFUSERS_WRAPPER,
+            "areas": LUMINA_WRAPPER_AREAS,
+        },
         "runnable": "wrapper",
         "file": "lumina-next-demo.safetensors",
     }
@@ -96,9 +94,17 @@ def test_values_of_the_diffusers_wrapper_are_kept(seen):
     assert inputs(opened, "LuminaNextSize")["batch_size"] == 2
 
 
-def test_graph_with_areas_stays_as_it_is(seen):
-    types = {node["type"] for node in seen["opened"]["areas"]["nodes"]}
-    assert {"LuminaT2ISampler", "LuminaGemmaTextEncodeArea"} <= types
+def test_prompts_of_areas_are_put_where_their_rows_and_columns_say(seen):
+    opened = seen["opened"]["areas"]
+    assert [node["type"] for node in opened["nodes"] if not node["isKnown"]] == []
+    grid = inputs(opened, "LuminaNextGrid")
+    assert (grid["rows"], grid["columns"]) == (2, 2)
+    assert grid["prompts"].split("\n") == ["one, art", "two, art", "three, art", "four, art"]
+    assert type_at(opened, grid["clip"]).endswith("EncoderLoader")
+    sampler = inputs(opened, "LuminaNextSampler")
+    assert type_at(opened, sampler["positive"]) == "LuminaNextGrid"
+    assert inputs(opened, "CLIPTextEncode")["text"] == "ugly"
+    assert type_at(opened, sampler["negative"]) == "CLIPTextEncode"
 
 
 def test_it_runs_to_a_picture(seen):

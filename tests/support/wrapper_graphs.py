@@ -103,6 +103,57 @@ LUMINA_WRAPPER = {
     "version": 0.4,
 }
 
+# One node for each area, chained in another order than that of their places.
+AREAS = (("four", 2, 2), ("one", 1, 1), ("three", 2, 1), ("two", 1, 2))
+
+
+def area_node(number, prompt, row, column):
+    before = None if number == 0 else 20 + number
+    return {
+        "id": 10 + number,
+        "type": "LuminaTextAreaAppend",
+        "pos": [-400, 200 * number],
+        "size": [320, 160],
+        "inputs": [{"name": "prev_prompt", "type": "LUMINAAREAPROMPT", "link": before}],
+        "outputs": [
+            {"name": "lumina_area_prompt", "type": "LUMINAAREAPROMPT", "links": [21 + number]}
+        ],
+        "widgets_values": [prompt, row, column],
+    }
+
+
+def area_encoder(node):
+    inputs = [
+        node["inputs"][0],
+        {"name": "lumina_area_prompt", "type": "LUMINAAREAPROMPT", "link": 20 + len(AREAS)},
+    ]
+    values = ["art", "ugly", False]
+    return {
+        **node,
+        "type": "LuminaGemmaTextEncodeArea",
+        "inputs": inputs,
+        "widgets_values": values,
+    }
+
+
+LUMINA_WRAPPER_AREAS = {
+    **LUMINA_WRAPPER,
+    "last_node_id": 20,
+    "last_link_id": 30,
+    "nodes": [
+        *(area_node(number, *area) for number, area in enumerate(AREAS)),
+        *(
+            area_encoder(node) if node["type"] == "LuminaGemmaTextEncode" else node
+            for node in LUMINA_WRAPPER["nodes"]
+        ),
+    ],
+    "links": [
+        *(link for link in LUMINA_WRAPPER["links"] if link[0] != 3),
+        *([20 + n, 9 + n, 0, 10 + n, 0, "LUMINAAREAPROMPT"] for n in range(1, len(AREAS))),
+        [20 + len(AREAS), 9 + len(AREAS), 0, 4, 1, "LUMINAAREAPROMPT"],
+    ],
+}
+
 DIFFUSERS_WRAPPER = {
     "last_node_id": 1,
     "last_link_id": 0,
