@@ -24,7 +24,10 @@ def start(arguments: Sequence[str] = ("--cpu",)) -> None:
         import utils.install_util  # noqa: F401 - as main.py: later `utils` would be comfy's own
     finally:
         sys.argv = before
+    # What main.py has imported before it comes to custom nodes.
+    import comfy_api.latest  # noqa: F401
     import nodes  # noqa: F401
+    import server  # noqa: F401
 
 
 def import_pack(root: Path = ROOT) -> ModuleType:
