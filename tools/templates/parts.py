@@ -36,7 +36,7 @@ HEIGHT = {
     "LuminaNextSampler": 372,
     "LuminaNextResolution": 290,
     "LuminaNextContextDrop": 140,
-    "LoraLoaderModelOnly": 92,
+    "LuminaNextLoraLoader": 92,
     "VAEDecode": 60,
     "VAEEncode": 60,
     "SaveImage": 400,

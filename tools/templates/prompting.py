@@ -10,18 +10,18 @@ from .graph import LIVE_PREVIEW, Graph
 def lora() -> Graph:
     graph = Graph("LoRA")
     loader = parts.Option(
-        "LoraLoaderModelOnly",
-        {"lora_name": "your-lora.safetensors", "strength_model": 1.0},
+        "LuminaNextLoraLoader",
+        {"lora_name": "your-lora.safetensors", "strength": 1.0},
         is_bypassed=True,
     )
     parts.simple(graph, PLAIN, options=[loader])
     parts.readme(
         graph,
-        "**Load LoRA is switched off**, since none comes with the pack. The graph runs without "
+        "**The LoRA is switched off**, since none comes with the pack. The graph runs without "
         "it.\n\n"
-        "**To use one:** put it into models/loras, press **R**, choose it in *Load LoRA*, then "
-        "select the node and press Ctrl+B. It must have been trained for the model in *Load "
-        "Lumina-Next Model*; those for Lumina-Image 2.0 do not fit.\n\n"
+        "**To use one:** put it into models/loras, press **R**, choose it in *Load Lumina-Next "
+        "LoRA*, then select the node and press Ctrl+B. The node says what of it fits the model; "
+        "those for Lumina-Image 2.0 do not.\n\n"
         "*strength* 1 is as trained, 0 is off.",
     )
     return graph
