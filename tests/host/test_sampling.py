@@ -240,7 +240,7 @@ def test_preset_calls_the_model_as_often_as_it_says(model, name):
 
 def test_every_preset_is_there_to_choose(model):
     (preset,) = [item for item in inputs_of("LuminaNextSampler") if item.id == "preset"]
-    assert [option.key for option in preset.options] == [*PRESETS, "Custom"]
+    assert [option.key for option in preset.options] == [*PRESETS, "Fitted", "Custom"]
 
 
 def test_model_that_is_no_flow_is_refused(model):

@@ -6,7 +6,7 @@ import pytest
 
 from lumina_next.benchmarks.faults import full_disks, kills
 from lumina_next.benchmarks.faults.packing import Packing
-from lumina_next.lumina.checkpoints.convert import disk, pack
+from lumina_next.lumina.checkpoints.convert import disk, pack, writing
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def packing(tmp_path):
 def write_in_place(monkeypatch):
     """As a program that writes straight into the file would."""
     monkeypatch.setattr(disk, "_open_nameless", lambda folder: None)
-    monkeypatch.setattr(pack, "atomic_write", lambda file, overwrite: file.open("wb"))
+    monkeypatch.setattr(writing, "atomic_write", lambda file, overwrite: file.open("wb"))
 
 
 @pytest.mark.slow
@@ -39,7 +39,7 @@ def test_part_of_a_file_is_noticed_after_a_limit(packing, monkeypatch):
 @pytest.mark.slow
 def test_part_of_a_file_is_noticed_after_a_kill(packing, monkeypatch):
     write_in_place(monkeypatch)
-    monkeypatch.setattr(pack, "_check_unchanged", lambda *given: signal.pause())
+    monkeypatch.setattr(writing.SourceFiles, "check_unchanged", lambda *given: signal.pause())
     monkeypatch.setattr(pack, "pieces_of", lambda *given: [(0, b"a part")])
     problem, lost = kills.killed(packing, signal.SIGKILL, 0.5, kills.OLD, is_nameless=True)
     assert "neither the old one nor the whole" in problem and not lost

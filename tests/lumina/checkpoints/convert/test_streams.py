@@ -16,7 +16,7 @@ def test_views_of_one_storage_come_out_as_they_look(tmp_path, packed_file, small
     folder = write_folder(tmp_path / "views", [views], "bin")
     pack(folder, packed_file)
     assert_packed(packed_file, {name: tensor.detach() for name, tensor in views.items()})
-    copies = [piece.untyped_storage().nbytes() for piece in streams._in_pieces(base.T)]
+    copies = [piece.untyped_storage().nbytes() for piece in streams.in_pieces(base.T)]
     assert sum(copies) == base.nbytes and max(copies) <= streams.PIECE
 
 
