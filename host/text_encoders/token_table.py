@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
-PIECE_ROWS = 4096
+PIECE_ROWS = 2048
 
 
 class TokenTable:
