@@ -82,7 +82,7 @@ def text(graph: Graph, clip: Node, prompt: str, place: Point, title: str) -> Nod
 
 
 def region(graph: Graph, place: Point, title: str, **inputs: object) -> Node:
-    return graph.add("LuminaNextRegion", place, REGION, title=title, **inputs)
+    return graph.add("LuminaNextRegion", place, REGION, inputs, title=title)
 
 
 TEMPLATES = [grid, free_masks]
