@@ -117,7 +117,7 @@ def values(setting: Setting, words: Words) -> str:
     """What may be given: choices, limits, or the type of a link."""
     kind, settings = setting.kind, setting.settings
     if isinstance(kind, list) or "options" in settings:
-        return _choices(options_of(setting), words)
+        return words("files and folders") if is_of_files(setting) else _choices(setting, words)
     if kind in ("INT", "FLOAT"):
         return words("{} to {}").format(number(settings["min"]), number(settings["max"]))
     if kind == AUTOGROW:
@@ -126,12 +126,18 @@ def values(setting: Setting, words: Words) -> str:
     return {"BOOLEAN": words("on, off"), "STRING": words("text")}.get(kind, kind)
 
 
-def _choices(options: Sequence[str], words: Words) -> str:
-    if not options or any(map(MODEL_FILE.fullmatch, options)):
-        return words("files and folders")
+def _choices(setting: Setting, words: Words) -> str:
+    options = options_of(setting)
     if len(options) > MOST_CHOICES:
         return f"{code(options[0])} ... {code(options[-1])}"
     return ", ".join(map(code, options))
+
+
+def is_of_files(setting: Setting) -> bool:
+    """Whether the choices are what lies in the user's models folder."""
+    options = options_of(setting)
+    is_named = "in models/" in setting.settings.get("tooltip", "")
+    return is_named or not options or any(map(MODEL_FILE.fullmatch, options))
 
 
 def options_of(setting: Setting) -> list[str]:
@@ -144,9 +150,7 @@ def default(setting: Setting, words: Words) -> str:
     """Nothing for a link, and where it depends on the files there are."""
     kind, value = setting.kind, setting.settings.get("default")
     if isinstance(kind, list) or "options" in setting.settings:
-        options = options_of(setting)
-        is_of_files = not options or any(map(MODEL_FILE.fullmatch, options))
-        return "" if is_of_files else code(value or options[0])
+        return "" if is_of_files(setting) else code(value or options_of(setting)[0])
     if kind == "BOOLEAN":
         return words("on") if value else words("off")
     if kind in ("INT", "FLOAT"):
