@@ -12,7 +12,6 @@ parts that were not asked for stay as they are.
 import argparse
 import json
 import os
-import platform
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 from demo.training.saving import write_json
 from tools.fetch import HOST_VERSION
 
+from ..context_drop import name_of
 from . import inside_comfyui
 from .steps import HEADER, MIB, Case, peaks, timings
 
@@ -49,17 +49,13 @@ def main() -> None:
 
 def save(path: Path, part: str, found: object) -> None:
     """Beside the other parts of the file."""
-    made_on = {"machine": processor(), "torch": torch.__version__, "comfyui": HOST_VERSION}
+    made_on = {
+        "machine": name_of(torch.device("cpu")),
+        "torch": torch.__version__,
+        "comfyui": HOST_VERSION,
+    }
     known = json.loads(path.read_text()) if path.exists() else {}
     write_json(path, {**known, part: {**made_on, "found": found}})
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
