@@ -10,9 +10,7 @@ benchmarks/results/caching.json.
 """
 
 import argparse
-import importlib.util
 import logging
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -26,29 +24,18 @@ from demo.evaluation.generate import MODELS, NAME, Demo
 from demo.scenes.drawing import main_caption
 from demo.training.saving import write_json
 from lumina.config import PX_PER_LATENT
-from tools import environment
+from tools.in_process import import_comfyui, import_pack
 
 RESULTS = Path(__file__).parent / "results" / "caching.json"
 STEPS, CFG, SIDE_PX = 30, 4.0, 128
-PACK = "lumina_next"
 
 Cached = Callable[[object], object]
 
 
 def import_host() -> None:
-    """ComfyUI on the processor, and the pack as a package beside it."""
-    root = environment.ROOT
-    sys.path[:] = [path for path in sys.path if Path(path).resolve() != root]
-    sys.path.insert(0, str(environment.host_directory()))
-    import comfy.cli_args
-    import utils.install_util  # noqa: F401 - as main.py: later `utils` would be comfy's own
-
-    comfy.cli_args.args.cpu = True
-    spec = importlib.util.spec_from_file_location(
-        PACK, root / "__init__.py", submodule_search_locations=[str(root)]
-    )
-    sys.modules[PACK] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[PACK])
+    """ComfyUI on the processor and the pack, both silent."""
+    import_comfyui()
+    import_pack()
     logging.getLogger().setLevel(logging.ERROR)
     import comfy.utils
 

@@ -14,7 +14,6 @@ benchmarks/results/quantized.json.
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from lumina.checkpoints.convert.quantize import DIT_MATRIX, NOTE
 from lumina.config import NEXT_DIT_2B_GQA
 from lumina.model.next_dit import NextDiT
 from lumina.options.forward import ForwardOptions
-from tools import environment
+from tools.in_process import import_comfyui
 
 RESULTS = Path(__file__).parent / "results" / "quantized.json"
 STEPS = 20
@@ -47,10 +46,7 @@ Kind = Callable[[Weights], dict[str, Tensor]]
 
 def host_layers() -> type:
     """The layers that ComfyUI's loader builds for quantized files, computing in float32."""
-    sys.path.insert(0, str(environment.host_directory()))
-    import comfy.cli_args
-
-    comfy.cli_args.args.cpu = True  # before the rest of the host looks for a graphics card
+    import_comfyui()
     import comfy.ops
 
     return comfy.ops.mixed_precision_ops({"mixed_ops": True}, torch.float32)

@@ -20,9 +20,9 @@ import torch
 
 from demo.training.saving import write_json
 from tools.fetch import HOST_VERSION
+from tools.in_process import import_comfyui, import_pack
 
 from ..context_drop import name_of
-from . import inside_comfyui
 from .steps import HEADER, MIB, Case, peaks, timings
 
 RESULTS = Path(__file__).parents[1] / "results" / "peers.json"
@@ -41,8 +41,8 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"unknown: {', '.join(unknown)}. There are: {', '.join(PARTS)}")
-    inside_comfyui.start()
-    inside_comfyui.import_pack()
+    import_comfyui()
+    import_pack()
     for part in args.parts:
         save(args.json, part, MEASURES[part](args))
 

@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from lumina.checkpoints import key_names
 from lumina.config import NEXT_DIT_2B_GQA, NextDiTConfig
 from lumina.model.next_dit import NextDiT
+from tools.in_process import import_comfyui, import_pack
 from tools.shell import ROOT
 
-from . import inside_comfyui
 from .memory import resident_bytes
 from .models import Inputs, host_model
 
@@ -40,9 +40,14 @@ def import_seconds() -> float:
 
 
 def timed_import() -> float:
-    inside_comfyui.start()
+    import_comfyui()
+    # What main.py has imported before it comes to custom nodes.
+    import comfy_api.latest  # noqa: F401
+    import nodes  # noqa: F401
+    import server  # noqa: F401
+
     start = time.process_time()
-    pack = inside_comfyui.import_pack()
+    pack = import_pack()
     extension = asyncio.run(pack.comfy_entrypoint())
     asyncio.run(extension.get_node_list())
     return time.process_time() - start

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from lumina.config import NEXT_DIT_2B_GQA
+from tools.in_process import import_comfyui, import_pack
 from tools.shell import ROOT
 
-from . import inside_comfyui
 from .memory import peak_bytes, resident_bytes
 from .models import CONTENDERS, Inputs
 
@@ -111,8 +111,8 @@ def peak_of(name: str, case: Case) -> int:
 @torch.inference_mode()
 def main(name: str, case: str) -> None:
     """Print what one step adds at most to this process, in bytes."""
-    inside_comfyui.start()
-    inside_comfyui.import_pack()
+    import_comfyui()
+    import_pack()
     given = Case(**json.loads(case))
     torch.set_num_threads(given.threads)
     config = replace(NEXT_DIT_2B_GQA, layers=given.layers)

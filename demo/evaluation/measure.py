@@ -14,7 +14,6 @@ are used.
 import argparse
 import os
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ from lumina.options.run import RunSettings
 from lumina.rope.scaling import Scaling
 from lumina.schedules import SCHEDULES
 from lumina.solvers.runge_kutta import Solver, model_calls
-from tools import environment
+from tools.in_process import import_comfyui
 
 from .. import FOLDER
 from ..scenes.drawing import main_caption
@@ -119,10 +118,7 @@ def sampling(demo: Demo, count: int) -> Iterator[Row]:
 
 def native(steps: int) -> dict[str, tuple[Solver, Tensor]]:
     """ComfyUI's own samplers and schedulers for flow models, one model call a step."""
-    sys.path.insert(0, str(environment.host_directory()))
-    import comfy.cli_args
-
-    comfy.cli_args.args.cpu = True  # before the rest of the host looks for a graphics card
+    import_comfyui()
     import comfy.k_diffusion.sampling as samplers
     import comfy.model_sampling
     import comfy.samplers

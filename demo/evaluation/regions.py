@@ -13,10 +13,8 @@ Prints a Markdown table and writes demo/results/regions.json.
 """
 
 import argparse
-import importlib.util
 import json
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +27,7 @@ from torch import Tensor
 
 from lumina.config import PX_PER_LATENT
 from lumina.options.regions import Box, grid
-from tools import environment
+from tools.in_process import import_comfyui, import_pack
 
 from ..scenes.drawing import BACKGROUNDS, COLORS, SHAPES, Scene, Thing, main_caption
 from ..scenes.reading import read
@@ -92,18 +90,10 @@ class ComfyUI:
     """ComfyUI in this process with the pack's nodes and the demo model."""
 
     def __init__(self) -> None:
-        sys.path.insert(0, str(environment.host_directory()))
-        import comfy.cli_args
-
-        comfy.cli_args.args.cpu = True  # before the rest of the host looks for a graphics card
+        import_comfyui()
         import nodes
 
-        folder = environment.ROOT
-        spec = importlib.util.spec_from_file_location(
-            "lumina_next", folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        sys.modules["lumina_next"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["lumina_next"])
+        import_pack()
         from lumina_next.host.model.loading import load_model
         from lumina_next.host.options import regions
         from lumina_next.host.prompts import encoding

@@ -21,20 +21,13 @@ import torch
 import lumina_next
 from lumina_next.tests.support import tiny
 from lumina_next.tests.support.folders import make_model_folders
-from lumina_next.tools import environment
+from lumina_next.tools.in_process import import_comfyui
 
 BASE = Path(tempfile.mkdtemp(prefix="lumina-next-tests-"))
 atexit.register(shutil.rmtree, BASE, ignore_errors=True)
 
-sys.path.insert(0, str(environment.host_directory()))
 sys.dont_write_bytecode = True  # nothing is written into the host's folder
-
-import comfy.cli_args  # noqa: E402 - found only through the line above
-import utils.install_util  # noqa: E402, F401 - as main.py: later `utils` would be comfy's own
-
-comfy.cli_args.args.cpu = True
-comfy.cli_args.args.base_directory = str(BASE)
-comfy.cli_args.args.disable_api_nodes = True
+import_comfyui("--cpu", "--base-directory", str(BASE), "--disable-api-nodes")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from lumina_next.lumina.config import NextDiTConfig
 from lumina_next.lumina.text_encoders.config import DecoderConfig
 from lumina_next.lumina.text_encoders.decoder import Decoder
-from lumina_next.tests.support import peak_memory, tiny
+from lumina_next.tests.support import tiny
 from lumina_next.tests.support.zero_files import write_next_dit, write_zeros
 from lumina_next.tools import environment
 
@@ -36,14 +36,8 @@ def write_models(folder, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_loading_holds_no_second_copy_of_either_file(tmp_path, dtype):
     files, sizes = write_models(tmp_path, dtype)
-    command = [
-        sys.executable,
-        peak_memory.__file__,
-        environment.host_directory(),
-        environment.ROOT,
-        *files,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "tests.support.peak_memory", *files]
+    done = subprocess.run(command, cwd=environment.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     peaks = json.loads(done.stdout.splitlines()[-1])
     assert peaks["loaded"] < 1.15 * max(sizes) + GB

@@ -1,6 +1,6 @@
 """Reads and builds a model of every type of transformers, and notes all that reaches outside.
 
-    python no_network.py COMFYUI PACK
+    python -m tests.support.no_network
 
 An audit hook notes and forbids sockets and new processes. transformers is told that there is a card
 and a way to fetch kernels, which some models do while they are built. One line of JSON: whether the
@@ -11,6 +11,8 @@ many config.json files were built and refused.
 import importlib
 import json
 import sys
+
+from tools.in_process import import_comfyui, import_pack
 
 FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork")
 ELSEWHERE = {"backbone": "owner/repository", "use_pretrained_backbone": True}
@@ -37,14 +39,9 @@ class Hook:
         raise PermissionError(f"{event} is forbidden here")
 
 
-def main(host: str, pack: str) -> None:
-    sys.path.insert(0, host)
-    import comfy.cli_args
-
-    comfy.cli_args.args.cpu = True
-    from peak_memory import import_pack  # beside this script
-
-    import_pack(pack)
+def main() -> None:
+    import_comfyui()
+    import_pack()
     from transformers import CONFIG_MAPPING
 
     hook = Hook()
@@ -105,4 +102,4 @@ def outcome(config_json: dict, hook: Hook) -> str:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

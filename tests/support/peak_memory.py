@@ -1,11 +1,11 @@
 """Loads a model and a text encoder on the CPU, draws a picture, and prints what memory it took.
 
-    python peak_memory.py COMFYUI PACK MODEL_FILE TEXT_ENCODER_FILE
+    python -m tests.support.peak_memory MODEL_FILE TEXT_ENCODER_FILE
 
 One line of JSON: the process's peak resident bytes before loading, after it, and after the picture.
 """
 
-import importlib.util
+import importlib
 import json
 import re
 import sys
@@ -13,16 +13,14 @@ from pathlib import Path
 
 import torch
 
+from tools.in_process import PACK, import_comfyui, import_pack
 
-def main(host: str, pack: str, model_file: str, text_encoder_file: str) -> None:
-    sys.path.insert(0, host)
-    import comfy.cli_args
-    import utils.install_util  # noqa: F401 - as main.py: later `utils` would be comfy's own
 
-    comfy.cli_args.args.cpu = True
+def main(model_file: str, text_encoder_file: str) -> None:
+    import_comfyui()
     import nodes
 
-    import_pack(pack)
+    import_pack()
     load_text_encoder_file = loaders("text_encoders").load_text_encoder_file
     load_model_file = loaders("model").load_model_file
     peaks = {"before": peak_bytes()}
@@ -37,16 +35,8 @@ def main(host: str, pack: str, model_file: str, text_encoder_file: str) -> None:
     print(json.dumps(peaks))
 
 
-def import_pack(root: str) -> None:
-    spec = importlib.util.spec_from_file_location(
-        "lumina_next", f"{root}/__init__.py", submodule_search_locations=[root]
-    )
-    sys.modules["lumina_next"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules["lumina_next"])
-
-
 def loaders(kind: str):
-    return importlib.import_module(f"lumina_next.host.{kind}.loading")
+    return importlib.import_module(f"{PACK}.host.{kind}.loading")
 
 
 def peak_bytes() -> int:

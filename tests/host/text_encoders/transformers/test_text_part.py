@@ -8,17 +8,19 @@ import sys
 import pytest
 from transformers import CONFIG_MAPPING
 
-from lumina_next.tests.support import no_network
 from lumina_next.tests.support.any_text_models import FAMILIES, PICTURES
 from lumina_next.tools import environment
 
 
 def test_no_model_type_makes_transformers_look_anything_up():
     """config.json files come from strangers, and look-ups would show them the user's token."""
-    command = [sys.executable, no_network.__file__]
-    command += map(str, (environment.host_directory(), environment.ROOT))
-    token = {"HF_TOKEN": "hf_a_secret", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, env=os.environ | token, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.support.no_network"],
+        cwd=environment.ROOT,
+        env=os.environ | {"HF_TOKEN": "hf_a_secret", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     found = json.loads(run.stdout.splitlines()[-1])
     assert found["notices"], "the hook does not see a look-up"
