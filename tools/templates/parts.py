@@ -192,6 +192,20 @@ def picture(graph: Graph, latent: Node, vae: Node, left: int, *, decode_top: int
     return saved
 
 
+def to_picture(
+    graph: Graph,
+    left: int,
+    inputs: tuple[Node, Node | Output, Output, Node],
+    settings: Mapping[str, object] | None = None,
+    files: Files = DEMO_FILES,
+) -> Node:
+    """Sampler, VAE and picture, each in a group, from `left` on: the sampler."""
+    drawn = sampler(graph, (left, 0), inputs, settings)
+    graph.group("Sampling", drawn, below=LIVE_PREVIEW)
+    picture(graph, drawn, vae(graph, (left, 700), files), left + drawn.extent[0] + GAP)
+    return drawn
+
+
 def simple(
     graph: Graph,
     prompt: str,
@@ -212,9 +226,7 @@ def simple(
     encoded = prompts(graph, clip, prompt, (LEFT, top), wide, text)
     latent = size(graph, width, height, (LEFT, top + encoded.extent[1] + 90), pictures, wide)
     left = LEFT + wide + GAP
-    drawn = sampler(graph, (left, 0), (model, encoded, encoded[1], latent), sampling)
-    graph.group("Sampling", drawn, below=LIVE_PREVIEW)
-    picture(graph, drawn, vae(graph, (left, 700), files), left + drawn.extent[0] + GAP)
+    drawn = to_picture(graph, left, (model, encoded, encoded[1], latent), sampling, files)
     return encoded, latent, drawn
 
 

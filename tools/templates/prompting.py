@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import parts
 from .first import PLAIN
-from .graph import LIVE_PREVIEW, Graph
+from .graph import Graph
 
 
 def lora() -> Graph:
@@ -71,9 +71,7 @@ def areas() -> Graph:
         conditioning_2=placed[1],
     )
     graph.group("Areas", *placed, both)
-    drawn = parts.sampler(graph, (1630, 0), (model, both, halves[1][1], latent))
-    graph.group("Sampling", drawn, below=LIVE_PREVIEW)
-    parts.picture(graph, drawn, parts.vae(graph, (1630, 700)), 2130)
+    parts.to_picture(graph, 1630, (model, both, halves[1][1], latent))
     parts.readme(
         graph,
         "**A prompt for each half** of a picture of 256 × 128 px. Each is drawn as a picture of "
@@ -115,9 +113,7 @@ def prompt_enhancer() -> Graph:
         "PreviewAny", (1260, 790), (360, 170), title="The prompt as it was written", source=written
     )
     graph.group("What was written", shown)
-    drawn = parts.sampler(graph, (1690, 0), (model, encoded, encoded[1], latent))
-    graph.group("Sampling", drawn, below=LIVE_PREVIEW)
-    parts.picture(graph, drawn, parts.vae(graph, (1690, 700)), 2190)
+    parts.to_picture(graph, 1690, (model, encoded, encoded[1], latent))
     parts.readme(
         graph,
         "**Generate Text makes a long caption of a few words**, as Lumina-Next was trained on. "

@@ -31,9 +31,7 @@ def grid() -> Graph:
     negative = text(graph, clip, "", (parts.LEFT, 530), "Negative")
     graph.group("What it should not show", negative)
     latent = parts.size(graph, 128, 128, (parts.LEFT, 770))
-    drawn = parts.sampler(graph, (880, 0), (model, cells, negative[0], latent))
-    graph.group("Sampling", drawn, below=LIVE_PREVIEW)
-    parts.picture(graph, drawn, parts.vae(graph, (880, 700)), 1380)
+    parts.to_picture(graph, 880, (model, cells, negative[0], latent))
     parts.readme(
         graph,
         "**One prompt for each cell**, row by row from the top left: four lines for 2 rows and 2 "
@@ -64,6 +62,7 @@ def free_masks() -> Graph:
     latent = parts.size(graph, 128, 128, (1510, 640), wide=290)
     drawn = parts.sampler(graph, (1840, 0), (model, joined, encoded[1], latent))
     graph.group("Sampling", drawn, below=LIVE_PREVIEW)
+    # Nearer to the sampler than elsewhere: a wider graph would open too small to read.
     parts.picture(graph, drawn, parts.vae(graph, (1840, 700)), 2315)
     parts.readme(
         graph,
