@@ -52,13 +52,7 @@ class PackTextEncoder(io.ComfyNode):
                     tooltip="How the numbers are stored. keep: as they are. bfloat16 and float16 "
                     "take 2 bytes each, float8_e4m3fn takes 1 and loses some detail.",
                 ),
-                io.Boolean.Input(
-                    "overwrite",
-                    default=False,
-                    advanced=True,
-                    tooltip="Replaces a file of that name. Off: a different file of that name is "
-                    "an error.",
-                ),
+                _overwrite_input(),
             ],
             outputs=[
                 io.String.Output(
@@ -120,13 +114,7 @@ class Quantize(io.ComfyNode):
                     tooltip="Name of the new file, in the folder of the source's kind. Empty: the "
                     "source's name and the format, such as gemma-2b-fp8.safetensors.",
                 ),
-                io.Boolean.Input(
-                    "overwrite",
-                    default=False,
-                    advanced=True,
-                    tooltip="Replaces a file of that name. Off: a different file of that name is "
-                    "an error.",
-                ),
+                _overwrite_input(),
             ],
             outputs=[
                 io.String.Output(display_name="name", tooltip="The file as the loader lists it.")
@@ -148,6 +136,15 @@ class Quantize(io.ComfyNode):
     @classmethod
     def execute(cls, source: str, format: str, file_name: str, overwrite: bool) -> io.NodeOutput:
         return io.NodeOutput(quantizing.quantize_model(source, format, file_name, overwrite))
+
+
+def _overwrite_input() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "overwrite",
+        default=False,
+        advanced=True,
+        tooltip="Replaces a file of that name. Off: a different file of that name is an error.",
+    )
 
 
 NODES = [PackTextEncoder, Quantize]
