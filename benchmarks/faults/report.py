@@ -18,15 +18,15 @@ from lumina_next.lumina.checkpoints.convert.disk import atomic_write
 from lumina_next.tools import environment
 
 RESULTS = Path(__file__).parents[1] / "results" / "faults.json"
-KINDS = {  # module -> how many cases each of its rows has
-    "files": 500,
-    "graphs": 1000,
-    "interrupts": 20,
-    "layer_errors": 60,
-    "kills": 60,
-    "full_disks": 60,
-    "load": 500,
-    "pictures": 8,
+KINDS = {  # kind -> its module, and how many cases each of its rows has
+    "files": ("files", 500),
+    "graphs": ("jobs.graphs", 1000),
+    "interrupts": ("jobs.interrupts", 20),
+    "layer_errors": ("jobs.layer_errors", 60),
+    "kills": ("writing.kills", 60),
+    "full_disks": ("writing.full_disks", 60),
+    "load": ("jobs.load", 500),
+    "pictures": ("jobs.pictures", 8),
 }
 
 
@@ -61,8 +61,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(kind: str, share: float, seed: int) -> Iterator[Tally]:
     """The rows of one kind, each shown when it is done."""
-    module = importlib.import_module(f"lumina_next.benchmarks.faults.{kind}")
-    for tally in module.tallies(max(1, round(KINDS[kind] * share)), seed):
+    name, count = KINDS[kind]
+    module = importlib.import_module(f"lumina_next.benchmarks.faults.{name}")
+    for tally in module.tallies(max(1, round(count * share)), seed):
         print(f"{kind}: {tally}", file=sys.stderr, flush=True)
         yield tally
 

@@ -14,7 +14,7 @@ from lumina_next.tools.environment import ROOT
 def kinds(monkeypatch):
     """Two kinds in place of all; rows[kind]: what it finds."""
     rows = {"a": Tally("row a", 2, 2), "b": Tally("row b", 1, 1)}
-    monkeypatch.setattr(report, "KINDS", {"a": 100, "b": 10})
+    monkeypatch.setattr(report, "KINDS", {"a": ("a", 100), "b": ("b", 10)})
     monkeypatch.setattr(report.torch, "set_num_threads", lambda count: None)
 
     def import_module(name):

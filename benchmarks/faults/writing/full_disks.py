@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lumina_next.benchmarks.faults.bounds import in_child
-from lumina_next.benchmarks.faults.packing import Packing, without_nameless_files
 from lumina_next.benchmarks.faults.tally import Tally
+from lumina_next.benchmarks.faults.writing.packing import Packing, without_nameless_files
 from lumina_next.lumina.checkpoints.convert import pack
 
 OLD = b"another file"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import psutil
 from torch import Tensor
 
-from lumina_next.benchmarks.faults.hosts import latent, latent_graph, running
+from lumina_next.benchmarks.faults.jobs.hosts import latent, latent_graph, running
 from lumina_next.benchmarks.faults.tally import Tally
 from lumina_next.tests.support import jobs
 from lumina_next.tools.comfyui import Host

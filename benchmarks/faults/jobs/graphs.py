@@ -12,8 +12,8 @@ import time
 import urllib.error
 from collections.abc import Iterator
 
-from lumina_next.benchmarks.faults.hosts import latent_graph, running
-from lumina_next.benchmarks.faults.random_graphs import Graphs
+from lumina_next.benchmarks.faults.jobs.hosts import latent_graph, running
+from lumina_next.benchmarks.faults.jobs.random_graphs import Graphs
 from lumina_next.benchmarks.faults.tally import Tally
 from lumina_next.tests.support import jobs
 from lumina_next.tools.comfyui import PACK_NAME, Host

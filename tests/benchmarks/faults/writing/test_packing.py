@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from lumina_next.benchmarks.faults import full_disks, kills
-from lumina_next.benchmarks.faults.packing import Packing
+from lumina_next.benchmarks.faults.writing import full_disks, kills
+from lumina_next.benchmarks.faults.writing.packing import Packing
 from lumina_next.lumina.checkpoints.convert import disk, pack, writing
 
 

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lumina_next.benchmarks.faults.packing import Packing, without_nameless_files
 from lumina_next.benchmarks.faults.tally import Tally
+from lumina_next.benchmarks.faults.writing.packing import Packing, without_nameless_files
 from lumina_next.lumina.__main__ import main
 
 OLD = b"another file"

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from lumina_next.benchmarks.faults import graphs
-from lumina_next.benchmarks.faults.random_graphs import Graphs
+from lumina_next.benchmarks.faults.jobs import graphs
+from lumina_next.benchmarks.faults.jobs.random_graphs import Graphs
 
 OURS = "custom_nodes/lumina-next/host/sampling.py, line 3"
 NODES = {

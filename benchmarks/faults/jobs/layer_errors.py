@@ -7,8 +7,8 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from lumina_next.benchmarks.faults.failing_layer import ERRORS, TEXT
-from lumina_next.benchmarks.faults.hosts import latent, latent_graph, other_picture, running
+from lumina_next.benchmarks.faults.jobs.failing_layer import ERRORS, TEXT
+from lumina_next.benchmarks.faults.jobs.hosts import latent, latent_graph, other_picture, running
 from lumina_next.benchmarks.faults.tally import Tally
 from lumina_next.tests.support import jobs, tiny
 from lumina_next.tools.comfyui import Host

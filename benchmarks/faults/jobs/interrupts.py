@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import aiohttp
 
-from lumina_next.benchmarks.faults.hosts import latent, latent_graph, other_picture, running
+from lumina_next.benchmarks.faults.jobs.hosts import latent, latent_graph, other_picture, running
 from lumina_next.benchmarks.faults.tally import Tally
 from lumina_next.tests.support import jobs
 from lumina_next.tools.comfyui import Host

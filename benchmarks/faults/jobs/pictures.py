@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-from lumina_next.benchmarks.faults.hosts import LORA, latent, latent_graph, other_picture, running
+from lumina_next.benchmarks.faults.jobs.hosts import (
+    LORA,
+    latent,
+    latent_graph,
+    other_picture,
+    running,
+)
 from lumina_next.benchmarks.faults.tally import Tally
 from lumina_next.tests.support import jobs, tiny
 from lumina_next.tools.comfyui import Host

@@ -1,0 +1,1 @@
+"""Packings that are cut off while they write: by a kill, by a disk that is full."""
