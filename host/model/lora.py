@@ -11,10 +11,9 @@ import comfy.lora
 from comfy.model_patcher import ModelPatcher
 
 from ...lumina.checkpoints import architecture, lora_names
-from ...lumina.checkpoints.files import counted, listed
 from ...lumina.checkpoints.json_files import json_object, read_json_object
 from ...lumina.checkpoints.lora_names import STRENGTH, FittedLora, Share, module_of
-from ...lumina.checkpoints.wording import quoted
+from ...lumina.checkpoints.wording import counted, listed, quoted
 from ..checkpoints.folders import LORAS, Stored, locate
 from ..checkpoints.reading import Metadata, read, read_headers, reading_model
 from ..notices import say, warn

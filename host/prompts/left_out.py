@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ...lumina.checkpoints.files import listed
+from ...lumina.checkpoints.wording import listed
 
 
 class LeftOut:

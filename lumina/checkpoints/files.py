@@ -19,7 +19,7 @@ from .broken_files import PICKLED, SAFETENSORS, explain_unreadable
 from .foreign import reading
 from .json_files import read_json_object
 from .torch_files import describe_torch_file
-from .wording import quoted
+from .wording import listed, quoted
 
 INDEX = ".index.json"
 
@@ -127,17 +127,6 @@ def state_dict_of(loaded: object, source: str) -> dict[str, Tensor]:
                 f"{type(value).__name__}. Save the model's state dict alone."
             )
     return dict(loaded)
-
-
-def listed(names: list[str], most: int = 3) -> str:
-    """The first `most` names, and how many more there are, for a message."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def counted(number: int, noun: str) -> str:
-    """ "1 weight", "2 weights"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _model_files(folder: Path) -> Iterator[Path]:

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from . import limits
-from .files import counted
-from .wording import quoted
+from .wording import counted, quoted
 from .wrong_models import identify
 
 StateDict = Mapping[str, Tensor]

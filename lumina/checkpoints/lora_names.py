@@ -16,11 +16,10 @@ from torch import Tensor
 from ..parameters import Parameter
 from . import lora_parts
 from .config_json import group, number
-from .files import counted
 from .key_names import NEXT_DIT_KEYS, KeyMap, StateDict, file_key, is_same
 from .lora_parts import Parts
 from .strict import Shapes
-from .wording import quoted
+from .wording import counted, quoted
 from .wrong_models import identify
 
 STRENGTH = Parameter(

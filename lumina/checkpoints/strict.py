@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from . import limits
-from .files import counted, listed
 from .key_names import StateDict, is_quantization
-from .wording import quoted
+from .wording import counted, listed, quoted
 
 GET_ALL = (
     "If the model comes in several files, keep them in one folder and choose any of them or their "

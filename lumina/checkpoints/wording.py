@@ -1,4 +1,4 @@
-"""Names and values from files somebody else made, as they may stand in a sentence for the user.
+"""Names, values and counts of files somebody else made, as they may stand in a user's sentence.
 
 A name in a file can be anything: a megabyte, codes that move a terminal's cursor, or markup that
 the editor would follow.
@@ -32,3 +32,14 @@ def printable(text: str) -> str:
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii")
         for c in text
     )
+
+
+def listed(names: list[str], most: int = 3) -> str:
+    """The first `most` names, and how many more there are, for a message."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 weight", "2 weights"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..broken_files import PICKLED, SAFETENSORS, explain_unreadable
-from ..files import listed, shard_paths
+from ..files import shard_paths
 from ..json_files import json_object
+from ..wording import listed
 
 # Tokenizer file -> tensor that holds its bytes in a packed file. The loader, too, tries
 # SentencePiece first.

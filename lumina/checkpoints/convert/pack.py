@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ..files import listed
+from ..wording import listed
 from .disk import check_target, in_words, remove_abandoned
 from .folders import find_encoder_files
 from .layout import Progress, lay_out, pieces_of

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import listed
+from ..wording import listed
 from .disk import atomic_write, check_space, is_equal
 
 Pieces = Iterator[tuple[int, memoryview]]
