@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 
-from ..lumina.checkpoints.broken_files import explain_unreadable
+from ..lumina.checkpoints.files import explain_unreadable
 from .checkpoints.folders import LORAS, MODELS, TEXT_ENCODERS, ModelKind, Stored, locate
 from .checkpoints.reading import reading_model
 from .model.loading import check_model

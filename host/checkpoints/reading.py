@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from ...lumina.checkpoints import shards
-from ...lumina.checkpoints.broken_files import SAFETENSORS, explain_unreadable
 from ...lumina.checkpoints.convert.streams import TYPE_NAMES
-from ...lumina.checkpoints.files import read_file, read_file_header
+from ...lumina.checkpoints.files import SAFETENSORS, explain_unreadable, read_file, read_file_header
 from ...lumina.checkpoints.foreign import reading
 from ...lumina.checkpoints.wording import quoted
 from .folders import Stored

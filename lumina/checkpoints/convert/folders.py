@@ -8,8 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..broken_files import PICKLED, SAFETENSORS, explain_unreadable
-from ..files import shard_paths
+from ..files import PICKLED, SAFETENSORS, explain_unreadable, shard_paths
 from ..json_files import json_object
 from ..wording import listed
 

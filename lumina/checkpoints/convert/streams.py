@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..broken_files import SAFETENSORS
-from ..files import read_file
+from ..files import SAFETENSORS, read_file
 
 PIECE = 4 * 2**20  # bytes; larger ones leave the processor's cache and are slower
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

@@ -7,9 +7,9 @@ import pickletools
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from . import limits
+from .. import limits
+from ..wording import quoted
 from .pickled_calls import CALLS, IGNORED_CALLS, Named, Storage, key_of, of_type, storage_of
-from .wording import quoted
 
 Operations = Iterable[tuple[pickletools.OpcodeInfo, object, int | None]]
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from lumina_next.lumina.checkpoints import files, limits
-from lumina_next.lumina.checkpoints.broken_files import explain_unreadable
+from lumina_next.lumina.checkpoints.files import explain_unreadable
 from lumina_next.tests.support.next_dits import WEIGHTS
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from lumina_next.lumina.checkpoints import files
-from lumina_next.lumina.checkpoints.broken_files import explain_unreadable
+from lumina_next.lumina.checkpoints.files import explain_unreadable
 from lumina_next.tests.support.next_dits import WEIGHTS
 
 LFS_POINTER = (

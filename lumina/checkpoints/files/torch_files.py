@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from . import limits
+from .. import limits
+from ..wording import quoted
 from .pickles import Description, Operations, describe
-from .wording import quoted
 
 _SETTINGS = {"argparse.Namespace", "types.SimpleNamespace"}
 # Objects that weights files import. Only for the message: what is read is decided in `pickles`.

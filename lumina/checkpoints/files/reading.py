@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from . import limits
-from .broken_files import PICKLED, SAFETENSORS, explain_unreadable
-from .foreign import reading
-from .json_files import read_json_object
+from .. import limits
+from ..foreign import reading
+from ..json_files import read_json_object
+from ..wording import listed, quoted
+from .broken import PICKLED, SAFETENSORS, explain_unreadable
 from .torch_files import describe_torch_file
-from .wording import listed, quoted
 
 INDEX = ".index.json"
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lumina_next.lumina.checkpoints.pickles import describe
+from lumina_next.lumina.checkpoints.files.pickles import describe
 
 
 def described(content):

@@ -13,10 +13,10 @@ from typing import BinaryIO
 
 import safetensors
 
-from . import limits
-from .foreign import reading
+from .. import limits
+from ..foreign import reading
+from ..wording import printable, quoted
 from .torch_files import describe_torch_file
-from .wording import printable, quoted
 
 SAFETENSORS = (".safetensors", ".sft")
 PICKLED = (".pth", ".pt", ".ckpt", ".bin")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lumina_next.lumina.checkpoints import files, limits
-from lumina_next.lumina.checkpoints.broken_files import explain_unreadable
-from lumina_next.lumina.checkpoints.torch_files import describe_torch_file
+from lumina_next.lumina.checkpoints.files import explain_unreadable
+from lumina_next.lumina.checkpoints.files.torch_files import describe_torch_file
 from lumina_next.tests.support.mutations import pickles
 from lumina_next.tests.support.mutations.case import Case
 from lumina_next.tests.support.mutations.pickles import archive_of, entries_of, torch_bytes
