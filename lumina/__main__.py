@@ -18,6 +18,8 @@ from .solvers.fitted.file import FittedFile
 from .solvers.fitting import CALLS, EFFORTS
 from .solvers.fitting.plain import Request, fit_files
 
+NOTHING_WRITTEN = "Stopped; nothing was written.\n"
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; exits with 1 and a sentence where it cannot be done."""
@@ -43,7 +45,7 @@ def add_pack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="the .safetensors file to write")
     parser.add_argument("--dtype", choices=DTYPES, default="keep", help="of the weights (keep)")
     parser.add_argument("--overwrite", action="store_true", help="a file that is there")
-    parser.set_defaults(run=run_pack, stopped="Stopped; nothing was written.\n")
+    parser.set_defaults(run=run_pack, stopped=NOTHING_WRITTEN)
 
 
 def run_pack(given: argparse.Namespace) -> None:
@@ -60,7 +62,7 @@ def add_quantize(parser: argparse.ArgumentParser) -> None:
     formats = "; ".join(f"{name}: {known.meaning}" for name, known in FORMATS.items())
     parser.add_argument("--format", choices=FORMATS, default="fp8", help=formats)
     parser.add_argument("--overwrite", action="store_true", help="a file that is there")
-    parser.set_defaults(run=run_quantize)
+    parser.set_defaults(run=run_quantize, stopped=NOTHING_WRITTEN)
 
 
 def run_quantize(given: argparse.Namespace) -> None:

@@ -50,6 +50,18 @@ def test_stopped_command_leaves_nothing(encoder_folder, packed_file, main, monke
     assert os.listdir(packed_file.parent) == [encoder_folder.name]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without telling it")
+def test_stopped_quantizing_leaves_nothing_and_says_so(tmp_path, command, monkeypatch, capsys):
+    model = tmp_path / "model.safetensors"
+    save_file(next_dits.native_weights(), model)
+    monkeypatch.setattr(__main__, "show", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(SystemExit) as ended:
+        command("quantize", model, tmp_path / "small.safetensors")
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Stopped; nothing was written.\n"
+    assert os.listdir(tmp_path) == [model.name]
+
+
 def test_command_quantizes_and_says_so(tmp_path, command, capsys):
     model, file = tmp_path / "model.safetensors", tmp_path / "small.safetensors"
     save_file(next_dits.native_weights(), model)
