@@ -2,8 +2,8 @@
 
     python -m demo.evaluation.fit_solver
 
-48 pictures to fit and 48 to choose by, of scenes that training may have drawn; 100 to report on, of
-held-out scenes, the same that measure.py draws. Takes about an hour on one core. What is done is
+96 pictures to fit and 96 to choose by, of scenes that training may have drawn; 200 to report on, of
+held-out scenes, the same that measure.py draws. Takes about two hours on one core. What is done is
 kept in demo/checkpoints, where a stopped run, and fitted.py, find it.
 """
 
@@ -33,7 +33,7 @@ from .measure import TRAINED_PX, Measure
 
 CALLS = (5, 8, 10, 15)
 CFG = 4.0
-SETS = Sets(48, 48, 100)
+SETS = Sets(96, 96, 200)
 FILE = MODELS / "lumina_next_solvers" / "lumina-next-demo.json"
 
 
@@ -98,11 +98,12 @@ class Progress:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tries", type=int, default=24, help="of noise levels")
+    parser.add_argument("--tries", type=int, default=8, help="of noise levels")
+    parser.add_argument("--rounds", type=int, default=6, help="of polish")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    demo, effort = Demo(), Effort(SETS, args.tries)
+    demo, effort = Demo(), Effort(SETS, args.tries, args.rounds)
     pictures, captions = pictures_of(demo)
     pictures.tick = Progress(effort.picture_calls(CALLS, sum(CALLS)))
     work = work_of(demo, captions)

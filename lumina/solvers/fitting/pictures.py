@@ -63,11 +63,12 @@ class Pictures:
 
     def slopes(self, x: Tensor, sigma: float) -> Tensor:
         """dx/dsigma (n, C, H, W) of the first n pictures at `x`."""
-        found = []
-        for part in self.parts(range(len(x))):
-            sigmas = x.new_full((part.stop - part.start,), sigma)
-            found.append((x[part] - self._ask(part, x[part], sigmas)) / sigma)
-        return torch.cat(found)
+        parts = self.parts(range(len(x)))
+        return torch.cat([self.slope(part, x[part], sigma) for part in parts])
+
+    def slope(self, part: slice, x: Tensor, sigma: float) -> Tensor:
+        """dx/dsigma (n, C, H, W) of the pictures in a part at `x`."""
+        return (x - self._ask(part, x, x.new_full((len(x),), sigma))) / sigma
 
     def drawn(
         self, part: slice, solver: Solver, sigmas: Tensor, callback: Callback | None = None

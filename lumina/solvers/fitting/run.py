@@ -1,4 +1,5 @@
-"""The whole of a fit: fine trajectories, a search for each number of calls, and the report.
+"""The whole of a fit: fine trajectories, a search and rounds of polish for each number of calls,
+and the report.
 
 What is done is kept in a work folder beside the file to write, and found again by a fit of the same
 model, prompts and settings; the folder goes when the file is there.
@@ -21,6 +22,7 @@ from ..fitted.file import SIGMOID, Errors, Fitted
 from ..fitted.solver import FittedSolver
 from ..runge_kutta import SOLVERS, Solver
 from .pictures import Pictures, Sets, distances
+from .polish import Polish, model_calls
 from .search import Search
 from .trajectories import FINE_CALLS, FINE_STEPS, fine_ends, fine_trajectories
 
@@ -36,10 +38,11 @@ Others = Mapping[str, tuple[Solver, Tensor]]
 
 @dataclass(frozen=True)
 class Effort:
-    """How much work a fit is. tries: at the noise levels."""
+    """How much work a fit is. tries: at the noise levels. rounds: of polish, for the best try."""
 
     sets: Sets
     tries: int
+    rounds: int
 
     def picture_calls(self, calls: Sequence[int], compared: int = 0) -> int:
         """Model calls in all, each for one picture, at most: tries that begin alike take fewer.
@@ -48,13 +51,14 @@ class Effort:
         """
         fine = self.sets.total * FINE_CALLS
         tried = sum(calls) * self.tries * len(self.sets.drawn)
-        return fine + tried + (sum(calls) + compared) * self.sets.report
+        polished = sum(model_calls(number, self.sets, self.rounds) for number in calls)
+        return fine + tried + polished + (sum(calls) + compared) * self.sets.report
 
 
 EFFORTS = {
-    "quick": Effort(Sets(32, 32, 32), 16),
-    "normal": Effort(Sets(48, 48, 96), 48),
-    "thorough": Effort(Sets(96, 96, 192), 160),
+    "quick": Effort(Sets(32, 32, 32), 8, 3),
+    "normal": Effort(Sets(48, 48, 96), 16, 6),
+    "thorough": Effort(Sets(96, 96, 192), 32, 12),
 }
 
 
@@ -100,7 +104,8 @@ def fit(
     for number in calls:
         file = folder / f"search-{number}.json"
         search = Search(pictures, fine, sets, number, effort.tries, file)
-        solvers[number] = search.best().solver
+        polish = Polish(pictures, fine, sets, folder)
+        solvers[number] = polish.best(search.best().solver, effort.rounds)
     del fine
     truth = fine_ends(pictures, sets.reported, folder)
     return {

@@ -34,10 +34,10 @@ class Trial:
         return len(points) - 1 - min(_common_length(points, self.points), len(self.slopes))
 
     def score(self, fine: Fine, sets: Sets) -> float:
-        """The 90th percentile of the errors of the pictures to choose by; lower is better."""
+        """The mean error of the pictures to choose by; lower is better."""
         chosen = slice(sets.chosen.start, sets.chosen.stop)
         off = distances(self.states[-1][chosen].cpu(), fine.ends[chosen])
-        return float(off.quantile(0.9))
+        return float(off.mean())
 
 
 def attempt(

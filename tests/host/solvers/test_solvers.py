@@ -30,7 +30,7 @@ FINE_SOLVER = "euler"  # quicker than the fit's own
 @pytest.fixture
 def model(host, monkeypatch):
     tiny.write_models(host)
-    monkeypatch.setitem(EFFORTS, "quick", Effort(Sets(1, 1, 2), 3))
+    monkeypatch.setitem(EFFORTS, "quick", Effort(Sets(1, 1, 2), 3, 1))
     monkeypatch.setattr(trajectories, "FINE_SOLVER", FINE_SOLVER)
     shutil.rmtree(folders()[0], ignore_errors=True)
     return load("native.safetensors")

@@ -31,7 +31,7 @@ def files(tmp_path):
 
 @pytest.fixture
 def fit(files, monkeypatch, capsys):
-    monkeypatch.setitem(EFFORTS, "quick", Effort(Sets(2, 2, 2), 5))
+    monkeypatch.setitem(EFFORTS, "quick", Effort(Sets(2, 2, 2), 5, 2))
     small = ["--effort", "quick", "--width", "32", "--height", "16"]
 
     def run(*arguments):

@@ -11,7 +11,7 @@ from lumina_next.lumina.solvers.fitting import MIN_PROMPTS, Effort, Sets, Work, 
 from lumina_next.lumina.solvers.fitting.run import check_prompts, in_sets
 from lumina_next.tests.support.flows import SETS, flow_pictures
 
-EFFORT = Effort(SETS, 8)
+EFFORT = Effort(SETS, 8, 4)
 
 
 @pytest.fixture
