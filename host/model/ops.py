@@ -33,6 +33,10 @@ from .transformer_options import HostForwardOptions
 
 Options = Mapping[str, object]
 HALF = (torch.float16, torch.bfloat16)
+# Measured on 2 x 4096 tokens of the 2B's width, one thread, bfloat16: a norm and its scale take 48 ms
+# in pieces of 64 or 128 tokens, 68 ms in those of 1024 and 176 ms whole; a feed-forward with its
+# norms 0.90 s in pieces of 1024 and 1.33 s whole, where its matrix products alone take 0.74 s.
+TOKENS_PER_NORM, TOKENS_PER_PRODUCT = 128, 1024
 
 
 def image_attention(
@@ -135,6 +139,18 @@ def _has_shared_kernel(device: torch.device, dtype: torch.dtype, head_dim: int) 
     q, k = (torch.empty(1, heads, 64, head_dim, dtype=dtype, device=device) for heads in (2, 1))
     parameters = SDPAParams(q, k, k, None, 0.0, False, True)
     return can_use_flash_attention(parameters) or can_use_efficient_attention(parameters)
+
+
+def tokens_at_once(device: torch.device, casts_weights: bool) -> tuple[int | None, int | None]:
+    """How many tokens a processor takes at a time through norms and through matrix products.
+
+    None for all: on other devices, and through products whose weights are cast at each use. Each
+    thread has a cache for norms of its own.
+    """
+    if not comfy.model_management.is_device_cpu(device):
+        return None, None
+    few = TOKENS_PER_NORM * torch.get_num_threads()
+    return few, None if casts_weights else max(few, TOKENS_PER_PRODUCT)
 
 
 def finite_in_float16(operations: type) -> type:
