@@ -170,8 +170,15 @@ def finite_in_float16(operations: type) -> type:
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """`lumina.rope.rotate` by the host's fused kernel, where the machine has one."""
-    return comfy.ldm.flux.math.apply_rope1(x, table)
+    """`lumina.rope.rotate` by the host's fused kernel, where the machine has one.
+
+    On a processor it has none, and complex numbers take half the time of what it does in its place.
+    """
+    if torch.compiler.is_compiling() or not comfy.model_management.is_device_cpu(x.device):
+        return comfy.ldm.flux.math.apply_rope1(x, table)
+    turns = torch.complex(table[..., 0, 0], table[..., 1, 0])
+    pairs = torch.view_as_complex(x.float().contiguous().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns).flatten(-2).type_as(x)
 
 
 class CastingHeadGate(HeadGate, comfy.ops.CastWeightBiasOp):

@@ -63,3 +63,15 @@ def test_cards_take_all_tokens(host):
     from lumina_next.host.model.ops import tokens_at_once
 
     assert tokens_at_once(torch.device("cuda"), casts_weights=False) == (None, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rotation_on_a_processor_is_the_hosts(host, dtype):
+    import comfy.ldm.flux.math
+
+    from lumina_next.host.model.ops import rotate
+    from lumina_next.lumina import rope
+
+    table = rope.trained_table((3, 5), 8)
+    x = torch.randn(2, 20, 4, 9, dtype=dtype)[:, 2:17, :, :8]  # strides that no complex view has
+    assert_close(rotate(x, table), comfy.ldm.flux.math.apply_rope1(x, table))
