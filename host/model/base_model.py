@@ -23,7 +23,7 @@ from ..options.step_cache import cached_call
 from .conditioning import Frame, check_area, check_caption, check_latent, without_text
 from .finite import check_drawn, check_given
 from .network import NETWORKS
-from .ops import Options, attention_shares_heads
+from .ops import Options, attention_shares_heads, tokens_at_once
 from .regions import caption_shares, regional_conds, regions_of
 from .transformer_options import HostForwardOptions, check_no_positions, frame_of, positions
 
@@ -123,7 +123,13 @@ class LuminaNext(comfy.model_base.BaseModel):
             patch_size=self.diffusion_model.patch_size,
             line_ends=step.line_ends,
         )
-        options = dataclasses.replace(forward_options(step, transformer_options), regions=shares)
+        few, many = tokens_at_once(x.device, self._casts_weights)
+        options = dataclasses.replace(
+            forward_options(step, transformer_options),
+            regions=shares,
+            tokens_per_norm=few,
+            tokens_per_product=many,
+        )
         return super()._apply_model(
             x,
             t,
@@ -138,6 +144,12 @@ class LuminaNext(comfy.model_base.BaseModel):
             ),
             **kwargs,
         )
+
+    @property
+    def _casts_weights(self) -> bool:
+        """Whether each use of a weight casts it anew."""
+        config = self.model_config
+        return bool(self.manual_cast_dtype or config.quant_config or config.custom_operations)
 
     def _shares_heads(self, device: torch.device, transformer_options: Options) -> bool:
         # Decided here, outside anything that may be compiled.

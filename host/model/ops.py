@@ -33,6 +33,10 @@ from .transformer_options import HostForwardOptions
 
 Options = Mapping[str, object]
 HALF = (torch.float16, torch.bfloat16)
+# Measured on 2 x 4096 tokens of the 2B, one thread, bfloat16: a norm and its scale take 48 ms
+# in pieces of 64 or 128 tokens, 68 ms in those of 1024 and 176 ms whole; a feed-forward with its
+# norms 0.90 s in pieces of 1024 and 1.33 s whole, where its matrix products alone take 0.74 s.
+TOKENS_PER_NORM, TOKENS_PER_PRODUCT = 128, 1024
 
 
 def image_attention(
@@ -137,6 +141,18 @@ def _has_shared_kernel(device: torch.device, dtype: torch.dtype, head_dim: int) 
     return can_use_flash_attention(parameters) or can_use_efficient_attention(parameters)
 
 
+def tokens_at_once(device: torch.device, casts_weights: bool) -> tuple[int | None, int | None]:
+    """How many tokens a processor takes at a time through norms and through matrix products.
+
+    None for all: on other devices, and through products whose weights are cast at each use. Each
+    thread has a cache for norms of its own.
+    """
+    if not comfy.model_management.is_device_cpu(device):
+        return None, None
+    few = TOKENS_PER_NORM * torch.get_num_threads()
+    return few, None if casts_weights else max(few, TOKENS_PER_PRODUCT)
+
+
 def finite_in_float16(operations: type) -> type:
     """The host's layers, with matrix products that cannot overflow float16.
 
@@ -154,8 +170,15 @@ def finite_in_float16(operations: type) -> type:
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """`lumina.rope.rotate` by the host's fused kernel, where the machine has one."""
-    return comfy.ldm.flux.math.apply_rope1(x, table)
+    """`lumina.rope.rotate` by the host's fused kernel, where the machine has one.
+
+    On a processor it has none, and complex numbers take half the time of what it does in its place.
+    """
+    if torch.compiler.is_compiling() or not comfy.model_management.is_device_cpu(x.device):
+        return comfy.ldm.flux.math.apply_rope1(x, table)
+    turns = torch.complex(table[..., 0, 0], table[..., 1, 0])
+    pairs = torch.view_as_complex(x.float().contiguous().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns).flatten(-2).type_as(x)
 
 
 class CastingHeadGate(HeadGate, comfy.ops.CastWeightBiasOp):

@@ -7,6 +7,8 @@ half and gate without tanh.
 Axes: B batch, L tokens, line ends included, S caption tokens, D width, H rows, W columns.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from ..options.forward import ForwardOptions
 from .backbone import DiT
 from .joint_attention import JointAttention
 from .layers import FeedForward, LayerKit
+from .pieces import in_pieces
 
 
 class Block(nn.Module):
@@ -46,8 +49,9 @@ class Block(nn.Module):
         shift_attention, scale_attention, gate_attention, shift_ffn, scale_ffn, gate_ffn = (
             modulation
         )
+        few = options.tokens_per_norm
         attended = self.attention(
-            _modulated(self.attention_norm(x), shift_attention, scale_attention),
+            in_pieces(modulated(self.attention_norm, shift_attention, scale_attention), few, x),
             caption,
             self.attention_y_norm,
             mask,
@@ -55,8 +59,17 @@ class Block(nn.Module):
         )
         x = torch.addcmul(x, gate_attention, attended)
         del attended  # or it is kept while the feed-forward needs the most memory
-        fed = self.feed_forward(_modulated(self.ffn_norm(x), shift_ffn, scale_ffn))
-        return torch.addcmul(x, gate_ffn, fed)
+
+        def feed(x: Tensor) -> Tensor:
+            read = in_pieces(modulated(self.ffn_norm, shift_ffn, scale_ffn), few, x)
+            return torch.addcmul(x, gate_ffn, self.feed_forward(read))
+
+        return in_pieces(feed, options.tokens_per_product, x)
+
+
+def modulated(norm: nn.Module, shift: Tensor, scale: Tensor) -> Callable[[Tensor], Tensor]:
+    """x (B, L, D) to norm(x) * (1 + scale) + shift."""
+    return lambda x: torch.addcmul(shift, norm(x), 1 + scale)
 
 
 class FinalLayer(nn.Module):
@@ -72,11 +85,7 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         shift, scale = self.adaLN_modulation(condition)[:, None].chunk(2, dim=-1)
-        return self.linear(_modulated(self.norm_final(x), shift, scale))
-
-
-def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return torch.addcmul(shift, x, 1 + scale)
+        return self.linear(modulated(self.norm_final, shift, scale)(x))
 
 
 class FlagDiT(DiT):

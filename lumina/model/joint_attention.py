@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..config import DiTConfig
 from ..options.forward import ForwardOptions
 from .layers import LayerKit
+from .pieces import in_pieces
 
 
 class JointAttention(nn.Module):
@@ -51,7 +52,8 @@ class JointAttention(nn.Module):
         """
         q, k = _heads(self.q_norm(self.wq(x)), self.heads), self._kv_heads(self.k_norm(self.wk(x)))
         q, k, v, rotation = self.hooks.inputs(q, k, self._kv_heads(self.wv(x)), options)
-        q, k = self._rotated(q, rotation), self._rotated(k, rotation)
+        few = options.tokens_per_norm
+        q, k = self._rotated(q, rotation, few), self._rotated(k, rotation, few)
         if options.cells is not None:
             k, v = options.cells.pooled(k), options.cells.pooled(v)
 
@@ -59,7 +61,8 @@ class JointAttention(nn.Module):
         image = self.attention(q, k, v, mask=None, scale=scale, options=options)
         seen = self.hooks.reading(x, caption, mask, options)
         if seen.x is not x:
-            q = self._rotated(_heads(self.q_norm(self.wq(seen.x)), self.heads), options.rotation)
+            q = _heads(self.q_norm(self.wq(seen.x)), self.heads)
+            q = self._rotated(q, options.rotation, few)
         keys = caption_norm(seen.keys)
         values = keys if seen.values is seen.keys else caption_norm(seen.values)
         k, v = self._kv_heads(self.ky_norm(self.wk_y(keys))), self._kv_heads(self.wv_y(values))
@@ -86,12 +89,12 @@ class JointAttention(nn.Module):
             total = total.addcmul_(read, share)
         return total
 
-    def _rotated(self, x: Tensor, rotation: Tensor | None) -> Tensor:
+    def _rotated(self, x: Tensor, rotation: Tensor | None, few: int | None) -> Tensor:
         if rotation is None:
             raise ValueError(
                 "self-attention needs the RoPE table that the network's forward fills in"
             )
-        return self.rotate(x.transpose(1, 2), rotation).transpose(1, 2)
+        return in_pieces(self.rotate, few, x.transpose(1, 2), rotation).transpose(1, 2)
 
     def _kv_heads(self, x: Tensor) -> Tensor:
         return _heads(x, self.kv_heads)

@@ -3,6 +3,7 @@
 Axes: B batch, L image tokens, S caption tokens, D width.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -13,6 +14,7 @@ from ..options.forward import ForwardOptions
 from .backbone import DiT
 from .joint_attention import JointAttention
 from .layers import FeedForward, LayerKit
+from .pieces import in_pieces
 
 
 class Block(nn.Module):
@@ -44,17 +46,33 @@ class Block(nn.Module):
         """x (B, L, D); caption (B, S, caption_dim); condition (B, condition_dim) -> (B, L, D)."""
         modulation = self.adaLN_modulation(condition)[:, None]
         scale_attention, gate_attention, scale_ffn, gate_ffn = modulation.chunk(4, dim=-1)
+        gate_attention, gate_ffn = gate_attention.tanh(), gate_ffn.tanh()
+        few = options.tokens_per_norm
         attended = self.attention(
-            self.attention_norm1(x) * (1 + scale_attention),
+            in_pieces(scaled(self.attention_norm1, scale_attention), few, x),
             caption,
             self.attention_y_norm,
             mask,
             options,
         )
-        x = torch.addcmul(x, gate_attention.tanh(), self.attention_norm2(attended))
+        x = in_pieces(added(self.attention_norm2, gate_attention), few, x, attended)
         del attended  # or it is kept while the feed-forward needs the most memory
-        fed = self.feed_forward(self.ffn_norm1(x) * (1 + scale_ffn))
-        return torch.addcmul(x, gate_ffn.tanh(), self.ffn_norm2(fed))
+
+        def feed(x: Tensor) -> Tensor:
+            fed = self.feed_forward(in_pieces(scaled(self.ffn_norm1, scale_ffn), few, x))
+            return in_pieces(added(self.ffn_norm2, gate_ffn), few, x, fed)
+
+        return in_pieces(feed, options.tokens_per_product, x)
+
+
+def scaled(norm: nn.Module, scale: Tensor) -> Callable[[Tensor], Tensor]:
+    """x (B, L, D) to norm(x) * (1 + scale)."""
+    return lambda x: norm(x) * (1 + scale)
+
+
+def added(norm: nn.Module, gate: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """x, more (B, L, D) to x + gate * norm(more)."""
+    return lambda x, more: torch.addcmul(x, gate, norm(more))
 
 
 class FinalLayer(nn.Module):

@@ -21,6 +21,9 @@ class ForwardOptions:
     dropping: the layers that do so.
     regions: which of several captions each image token reads; None where there is one.
     cached: what the run remembers of earlier calls, which may save the layers; None saves nothing.
+    tokens_per_norm, tokens_per_product: how many tokens of the batch go at a time through what only
+        reads and writes them, as norms and rotation, and through a feed-forward, so that they stay
+        in a processor's cache; None takes all. The picture is the same.
     """
 
     rotation: Tensor | None = None
@@ -29,6 +32,8 @@ class ForwardOptions:
     dropping: frozenset[int] = frozenset()
     cached: CachedCall | None = None
     regions: CaptionShares | None = None
+    tokens_per_norm: int | None = None
+    tokens_per_product: int | None = None
 
     @property
     def caption_lengths(self) -> tuple[int, ...] | None:
