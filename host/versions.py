@@ -32,6 +32,7 @@ except ModuleNotFoundError:  # up to 0.18, which loads each layer's weights when
 
 __all__ = [
     "ATTENTION_SHARES_HEADS",
+    "COMPILED_CODE_MAY_BRANCH",
     "RUNNING",
     "check",
     "embedding_at_start",
@@ -51,6 +52,9 @@ PRIVATE = (
 
 # Whether attention takes `enable_gqa`; before, more heads of queries than of keys were an error.
 ATTENTION_SHARES_HEADS = hasattr(comfy.ops, "repeat_kv_for_gqa")
+
+# Before, torch breaks the graph wherever a dataclass changes, so that a branch would gain nothing.
+COMPILED_CODE_MAY_BRANCH = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7)
 
 
 def check(version: str = RUNNING) -> None:

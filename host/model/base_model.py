@@ -23,7 +23,7 @@ from ..options.step_cache import cached_call
 from .conditioning import Frame, check_area, check_caption, check_latent, without_text
 from .finite import check_drawn, check_given
 from .network import NETWORKS
-from .ops import Options, attention_shares_heads, tokens_at_once
+from .ops import Options, attention_may_branch, attention_shares_heads, tokens_at_once
 from .regions import caption_shares, regional_conds, regions_of
 from .transformer_options import HostForwardOptions, check_no_positions, frame_of, positions
 
@@ -140,7 +140,7 @@ class LuminaNext(comfy.model_base.BaseModel):
             attention_mask=padding_mask(attention_mask),
             options=HostForwardOptions.of(
                 dataclasses.replace(options, cached=cached_call(step, transformer_options)),
-                shares_heads=self._shares_heads(x.device, transformer_options),
+                **self._attention_abilities(x.device, transformer_options),
             ),
             **kwargs,
         )
@@ -151,10 +151,15 @@ class LuminaNext(comfy.model_base.BaseModel):
         config = self.model_config
         return bool(self.manual_cast_dtype or config.quant_config or config.custom_operations)
 
-    def _shares_heads(self, device: torch.device, transformer_options: Options) -> bool:
+    def _attention_abilities(
+        self, device: torch.device, transformer_options: Options
+    ) -> dict[str, bool]:
         # Decided here, outside anything that may be compiled.
         dtype, head_dim = self.get_dtype_inference(), self.diffusion_model.config.head_dim
-        return attention_shares_heads(device, dtype, head_dim, transformer_options)
+        return {
+            "shares_heads": attention_shares_heads(device, dtype, head_dim, transformer_options),
+            "may_branch": attention_may_branch(device, dtype, transformer_options),
+        }
 
     def _step(
         self,

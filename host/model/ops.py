@@ -131,6 +131,22 @@ def attention_shares_heads(
     return is_cpu or _has_shared_kernel(device, dtype, head_dim)
 
 
+def attention_may_branch(
+    device: torch.device, dtype: torch.dtype, transformer_options: Options
+) -> bool:
+    """Whether torch.compile can take self-attention into a branch, as `torch.cond` has them.
+
+    It can torch's own. Others may leave compiled code in the middle, such as for the kernel of
+    another library, which is an error inside a branch.
+    """
+    if "optimized_attention_override" in transformer_options:
+        return False
+    if not versions.COMPILED_CODE_MAY_BRANCH:
+        return False
+    q = torch.empty(0, dtype=dtype, device=device)
+    return image_backend(q, None) is comfy.ldm.modules.attention.attention_pytorch
+
+
 @functools.cache
 def _has_shared_kernel(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     """Whether torch says so, which depends on its version, how it was built, and the card."""

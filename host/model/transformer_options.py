@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
+from ...lumina.options.context_drop import DroppingLayers
 from ...lumina.options.forward import ForwardOptions
 
 
@@ -24,9 +25,16 @@ class HostForwardOptions(ForwardOptions):
     shares_heads: bool = False
 
     @classmethod
-    def of(cls, options: ForwardOptions, *, shares_heads: bool) -> "HostForwardOptions":
-        """The same options, with empty transformer_options."""
+    def of(
+        cls, options: ForwardOptions, *, shares_heads: bool, may_branch: bool
+    ) -> "HostForwardOptions":
+        """The same options, with empty transformer_options.
+
+        may_branch: whether code compiled for all `DroppingLayers` may hold this attention.
+        """
         given = {item.name: getattr(options, item.name) for item in fields(options)}
+        if isinstance(options.dropping, DroppingLayers) and not may_branch:
+            given["dropping"] = options.dropping.indices
         return cls(**given, shares_heads=shares_heads)
 
 

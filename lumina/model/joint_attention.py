@@ -3,13 +3,19 @@
 Axes: B batch, L image tokens, S caption tokens, D width.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from ..config import DiTConfig
+from ..options.context_drop import Cells
 from ..options.forward import ForwardOptions
 from .layers import LayerKit
 from .pieces import in_pieces
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class JointAttention(nn.Module):
@@ -54,11 +60,10 @@ class JointAttention(nn.Module):
         q, k, v, rotation = self.hooks.inputs(q, k, self._kv_heads(self.wv(x)), options)
         few = options.tokens_per_norm
         q, k = self._rotated(q, rotation, few), self._rotated(k, rotation, few)
-        if options.cells is not None:
+        if options.cells is not None and options.drops is None:
             k, v = options.cells.pooled(k), options.cells.pooled(v)
 
-        scale = self.scale if options.self_attention_scale is None else options.self_attention_scale
-        image = self.attention(q, k, v, mask=None, scale=scale, options=options)
+        image = self._look(q, k, v, options)
         seen = self.hooks.reading(x, caption, mask, options)
         if seen.x is not x:
             q = _heads(self.q_norm(self.wq(seen.x)), self.heads)
@@ -76,6 +81,14 @@ class JointAttention(nn.Module):
         del q, k, v, seen  # as large as x, while the sum takes the memory that they hold
         out = self.gate(text).add_(image).transpose(1, 2).flatten(2)  # (B, L, D)
         return self.wo(self.hooks.output(out, options))
+
+    def _look(self, q: Tensor, k: Tensor, v: Tensor, options: ForwardOptions) -> Tensor:
+        """What each token (B, heads, L, head_dim) sees in the picture."""
+        scale = self.scale if options.self_attention_scale is None else options.self_attention_scale
+        attend = partial(self.attention, mask=None, scale=scale, options=options)
+        if options.cells is None or options.drops is None:
+            return attend(q, k, v)
+        return _over_cells_or_all(options.drops, options.cells, attend, q, k, v)
 
     def _read(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: ForwardOptions
@@ -98,6 +111,26 @@ class JointAttention(nn.Module):
 
     def _kv_heads(self, x: Tensor) -> Tensor:
         return _heads(x, self.kv_heads)
+
+
+def _over_cells_or_all(
+    drops: Tensor, cells: Cells, attend: Attend, q: Tensor, k: Tensor, v: Tensor
+) -> Tensor:
+    """Attention over the means of cells where `drops` is True, else over all tokens.
+
+    For compiled code, which holds both and decides when it runs.
+    """
+
+    # As one axis: branches must lie in memory alike, which torch does not see in several axes of
+    # sizes that may change. Fast attention gives it in this order, so that nothing is copied.
+    def over_cells(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attend(q, cells.pooled(k), cells.pooled(v)).transpose(1, 2).reshape(-1)
+
+    def over_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attend(q, k, v).transpose(1, 2).reshape(-1)
+
+    out = torch.cond(drops, over_cells, over_all, (q, k, v))
+    return out.view(q.transpose(1, 2).shape).transpose(1, 2)
 
 
 def _heads(x: Tensor, count: int) -> Tensor:

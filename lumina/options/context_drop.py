@@ -64,6 +64,24 @@ class ContextDrop:
         return frozenset(range(first, first + dropping))
 
 
+class DroppingLayers:
+    """Those of a network's `count` layers that drop in one call, as a set and as a tensor of it.
+
+    torch compiles the members of a set into a network, another one for each set. It leaves to the
+    run what a tensor holds. flags (count,): True where a layer drops, on the CPU, since code that
+    branches by them would wait for an accelerator.
+
+    No dataclass: torch up to 2.7 compiles all fields of a frozen one into a network, used or not.
+    """
+
+    def __init__(self, indices: frozenset[int], count: int) -> None:
+        self.indices = indices
+        self.flags = torch.tensor([index in indices for index in range(count)])
+
+    def __contains__(self, index: int) -> bool:
+        return index in self.indices
+
+
 @dataclass(frozen=True)
 class Cells:
     """The grid of one forward pass cut into cells of factor x factor tokens.

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from .context_drop import Cells
+from .context_drop import Cells, DroppingLayers
 from .regions import CaptionShares
 from .step_cache import CachedCall
 
@@ -18,7 +19,10 @@ class ForwardOptions:
     self_attention_scale: softmax scale of self-attention; None is 1 / sqrt(head_dim).
         Cross-attention always keeps 1 / sqrt(head_dim).
     cells: in which cells self-attention averages its keys and values; None averages nothing.
-    dropping: the layers that do so.
+    dropping: the layers that do so. torch.compile makes one network for all `DroppingLayers` and
+        one for each set.
+    drops: in compiled code, whether one layer does so (a bool of no axes, on the CPU); None where
+        `cells` alone says it.
     regions: which of several captions each image token reads; None where there is one.
     cached: what the run remembers of earlier calls, which may save the layers; None saves nothing.
     tokens_per_norm, tokens_per_product: how many tokens of the batch go at a time through what only
@@ -29,7 +33,8 @@ class ForwardOptions:
     rotation: Tensor | None = None
     self_attention_scale: float | None = None
     cells: Cells | None = None
-    dropping: frozenset[int] = frozenset()
+    dropping: frozenset[int] | DroppingLayers = frozenset()
+    drops: Tensor | None = None
     cached: CachedCall | None = None
     regions: CaptionShares | None = None
     tokens_per_norm: int | None = None
@@ -41,7 +46,12 @@ class ForwardOptions:
         return None if self.regions is None else self.regions.lengths
 
     def for_layer(self, index: int) -> "ForwardOptions":
-        """These options as one layer sees them: without cells unless it drops."""
-        if self.cells is None or index in self.dropping:
+        """These options as one layer sees them: without cells unless it drops.
+
+        Code that is compiled for all `DroppingLayers` keeps the cells, and decides by `drops`.
+        """
+        if self.cells is None:
             return self
-        return replace(self, cells=None)
+        if isinstance(self.dropping, DroppingLayers) and torch.compiler.is_compiling():
+            return replace(self, drops=self.dropping.flags[index])
+        return self if index in self.dropping else replace(self, cells=None)

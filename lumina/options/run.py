@@ -6,7 +6,7 @@ stored on a model: the settings are frozen and travel with the run.
 
 from dataclasses import dataclass
 
-from .context_drop import Cells, ContextDrop
+from .context_drop import Cells, ContextDrop, DroppingLayers
 from .forward import ForwardOptions
 from .resolution import Resolution
 from .step import Step
@@ -22,15 +22,15 @@ class RunSettings:
     def forward_options(self, step: Step) -> ForwardOptions:
         """What these settings mean for one model call."""
         rotation = scale = cells = None
-        dropping: frozenset[int] = frozenset()
+        dropping: frozenset[int] | DroppingLayers = frozenset()
         if self.resolution is not None:
             rotation = self.resolution.rotation(step)
             scale = self.resolution.attention_scale(step)
-        if self.context_drop is not None:
-            dropping = self.context_drop.layers(step.t, step.layers)
-            if dropping:
-                height, width = len(step.rows), len(step.columns)
-                cells = Cells(height, width, self.context_drop.factor, step.line_ends)
+        drop = self.context_drop
+        if drop is not None and drop.factor > 1:
+            # Also in calls where no layer drops: without cells they would be compiled once more.
+            cells = Cells(len(step.rows), len(step.columns), drop.factor, step.line_ends)
+            dropping = DroppingLayers(drop.layers(step.t, step.layers), step.layers)
         if rotation is None:
             rotation = step.trained_rotation()
         return ForwardOptions(rotation, scale, cells, dropping)

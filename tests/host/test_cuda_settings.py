@@ -12,6 +12,9 @@ from safetensors.torch import save_file
 
 from lumina_next.tests.support import jobs
 from lumina_next.tests.support.large_model import (
+    COMPILING_S,
+    LOADED,
+    MODEL,
     STATIC,
     TEXT_ENCODER,
     error,
@@ -136,6 +139,60 @@ def test_scaled_file_draws_the_picture_of_its_rounding(tmp_path, dynamic):
         expected = card.draw(large_graph(model={"model_name": "restored.safetensors"}))
         found = card.draw(large_graph(model={"model_name": "scaled.safetensors"}))
     assert error(found, expected) < 0.2  # the card's 8-bit products round activations, too
+
+
+def quantizing_graph():
+    inputs = {"source": f"diffusion_models/{MODEL}", "format": "fp8", "overwrite": False}
+    return {
+        "quantize": {"class_type": "LuminaNextQuantize", "inputs": {**inputs, "file_name": ""}},
+        "show": {"class_type": "PreviewAny", "inputs": {"source": ["quantize", 0]}},
+    }
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_quantized_file_draws_nearly_the_same_in_less_memory(tmp_path, dynamic):
+    with started(tmp_path, *([] if dynamic else [STATIC])) as card:
+        expected = card.draw(large_graph())
+        (name,) = jobs.run(card.server, quantizing_graph())["outputs"]["show"]["text"]
+        card.empty()
+        found = card.draw(large_graph(model={"model_name": name}))
+        log = card.log()
+    assert error(found, expected) < 0.3
+    if not dynamic:
+        assert float(LOADED.findall(log)[-1][1]) < 0.6 * size_mib()
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_tea_cache_skips_steps_above_its_threshold(tmp_path, dynamic):
+    def cached(threshold):
+        graph = with_node("LuminaNextTeaCache", threshold=threshold, start=1.0, end=0.0)
+        return jobs.with_inputs(graph, sampler={"steps": 8})
+
+    with started(tmp_path, *([] if dynamic else [STATIC])) as card:
+        expected = card.draw(large_graph(sampler={"steps": 8}))
+        whole, quick = card.draw(cached(0.0)), card.draw(cached(3.0))
+        log = card.log()
+    skipped, calls = map(int, re.findall(r"TeaCache skipped (\d+) of (\d+) model calls", log)[-1])
+    assert 0 < skipped < calls
+    assert error(whole, expected) < 0.02
+    assert error(quick, expected) > 0.001
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_context_drop_is_compiled_once_for_each_size(tmp_path, monkeypatch, dynamic):
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TORCH_LOGS", "recompiles")
+    graph = GRAPHS["context drop"]
+    compiled = {**graph, "compiled": {"class_type": "TorchCompileModel"}}
+    compiled["compiled"]["inputs"] = {"model": ["changed", 0], "backend": "inductor"}
+    compiled = jobs.with_inputs(compiled, sampler={"model": ["compiled", 0]})
+    with started(tmp_path, *([] if dynamic else [STATIC])) as card:
+        expected = card.draw(graph)
+        found = card.draw(compiled, timeout=COMPILING_S)
+        card.draw(jobs.with_inputs(compiled, empty={"height": 768}), timeout=COMPILING_S)
+        log = card.log()
+    assert error(found, expected) < 0.05
+    assert log.count("Recompiling function forward") == 1  # for the other size
 
 
 @pytest.mark.parametrize("dynamic", [True, False])

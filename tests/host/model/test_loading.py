@@ -124,12 +124,16 @@ def test_model_for_latents_of_16_channels_is_refused_in_words(load, folder):
 
 def test_damaged_settings_are_named(load, folder, weights):
     """Those beside the weights, in the metadata of the file or in the folder's config.json."""
-    path = folder / "odd.safetensors"
+    path = folder / "mangled.safetensors"
     save_file(weights, path, {"_quantization_metadata": "{"})
-    with pytest.raises(ValueError, match='^"_quantization_metadata" in odd.safetensors is damaged'):
-        load("odd.safetensors")
-    (folder / "odd").mkdir()
-    save_file(weights, folder / "odd" / "model.safetensors")
-    (folder / "odd" / "config.json").write_text('{"sample_size": "large"}')
-    with pytest.raises(ValueError, match="\"sample_size\" in the config.json of odd is 'large'"):
-        load("odd")
+    with pytest.raises(
+        ValueError, match='^"_quantization_metadata" in mangled.safetensors is damaged'
+    ):
+        load("mangled.safetensors")
+    (folder / "mangled").mkdir()
+    save_file(weights, folder / "mangled" / "model.safetensors")
+    (folder / "mangled" / "config.json").write_text('{"sample_size": "large"}')
+    with pytest.raises(
+        ValueError, match="\"sample_size\" in the config.json of mangled is 'large'"
+    ):
+        load("mangled")
