@@ -1,12 +1,14 @@
-"""A denoising step, memory, loading and importing, beside diffusers and the released attention.
+"""Steps, memory, loading and importing, beside diffusers and released attention.
 
     python -m benchmarks.peers                  everything, on a processor: about an hour
     python -m benchmarks.peers steps --sizes 512
+    python -m benchmarks.peers caption          on one thread, whatever --threads says
 
 All ways run in one process, each in turn, round by round, with random weights. Some layers of the
-2B's width are timed. With one thread seconds are the processor's time on this program alone; with
-more they are elapsed time. Prints Markdown tables and writes benchmarks/results/peers.json, where
-parts that were not asked for stay as they are.
+2B's width are timed. `caption` is the share of a step that keys and values of the caption take:
+what computing them once a run would save at most. With one thread seconds are the processor's time on
+this program alone; with more they are elapsed time. Prints Markdown tables and writes
+benchmarks/results/peers.json, where parts that were not asked for stay as they are.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from ..context_drop import name_of
 from .steps import HEADER, MIB, Case, peaks, timings
 
 RESULTS = Path(__file__).parents[1] / "results" / "peers.json"
-PARTS = ("steps", "peaks", "loading", "import", "calls")
+PARTS = ("steps", "peaks", "loading", "import", "calls", "caption")
 
 
 def main() -> None:
@@ -66,7 +68,7 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
 
 
 def measure_steps(args: argparse.Namespace) -> list[dict]:
-    print(f"{HEADER}\n|{' --- |' * (HEADER.count('|') - 1)}", flush=True)
+    print_header(HEADER)
     rows = []
     for case in cases(args):
         for row in timings(case, args.repeats, args.minutes):
@@ -103,6 +105,22 @@ def measure_calls(args: argparse.Namespace) -> dict:
     return shown(added_seconds(args.repeats))
 
 
+def measure_caption(args: argparse.Namespace) -> list[dict]:
+    from .caption import HEADER, caption_share
+
+    print_header(HEADER)
+    rows = []
+    for case in (Case(px, dtype) for px in args.sizes for dtype in args.dtypes):
+        row = caption_share(case, args.repeats, args.minutes)
+        print(row, flush=True)
+        rows.append(asdict(row))
+    return rows
+
+
+def print_header(header: str) -> None:
+    print(f"{header}\n|{' --- |' * (header.count('|') - 1)}", flush=True)
+
+
 def shown(found: dict) -> dict:
     print(json.dumps(found, indent=1), flush=True)
     return found
@@ -111,7 +129,14 @@ def shown(found: dict) -> dict:
 MEASURES = dict(
     zip(
         PARTS,
-        (measure_steps, measure_peaks, measure_loading, measure_import, measure_calls),
+        (
+            measure_steps,
+            measure_peaks,
+            measure_loading,
+            measure_import,
+            measure_calls,
+            measure_caption,
+        ),
         strict=True,
     )
 )

@@ -18,6 +18,7 @@ from .memory import peak_bytes, resident_bytes
 from .models import CONTENDERS, Inputs
 
 MIB = 1 << 20
+Spread = tuple[float, float, float]  # lowest, median, highest
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,13 @@ class Timing:
     case: Case
     name: str
     rounds: int
-    seconds: tuple[float, float, float]  # lowest, median, highest
-    ours_over_it: tuple[float, float, float]
+    seconds: Spread
+    ours_over_it: Spread
 
     def __str__(self) -> str:
         case = self.case
-        seconds, ratios = (
-            "{1:.2f} ({0:.2f}-{2:.2f})".format(*v) for v in (self.seconds, self.ours_over_it)
-        )
-        cells = f"{case.size_px} px", case.dtype, case.threads, self.name, seconds, ratios
+        spreads = with_range(self.seconds), with_range(self.ours_over_it)
+        cells = f"{case.size_px} px", case.dtype, case.threads, self.name, *spreads
         return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -60,16 +59,7 @@ def timings(case: Case, repeats: int, minutes: float) -> list[Timing]:
     inputs = Inputs.of(case.size_px, config)
     calls = {name: make(config, dtype, inputs) for name, make in CONTENDERS.items()}
     rounds = list(timed_rounds(calls, case.threads, repeats, minutes))
-    return [
-        Timing(
-            case,
-            name,
-            len(rounds),
-            spread([seconds[name] for seconds in rounds]),
-            spread([seconds["ours"] / seconds[name] for seconds in rounds]),
-        )
-        for name in calls
-    ]
+    return [Timing(case, name, len(rounds), *beside(rounds, name, "ours")) for name in calls]
 
 
 @torch.inference_mode()
@@ -93,8 +83,22 @@ def timed_rounds(
             return
 
 
-def spread(values: list[float]) -> tuple[float, float, float]:
+def beside(rounds: list[dict[str, float]], name: str, other: str) -> tuple[Spread, Spread]:
+    """Seconds of a way, and the ratio of another's to them in the same round."""
+    return (
+        spread([seconds[name] for seconds in rounds]),
+        spread([seconds[other] / seconds[name] for seconds in rounds]),
+    )
+
+
+def spread(values: list[float]) -> Spread:
     return min(values), statistics.median(values), max(values)
+
+
+def with_range(spread: Spread, form: str = ".2f") -> str:
+    """The median, and lowest and highest in brackets."""
+    lowest, median, highest = (format(value, form) for value in spread)
+    return f"{median} ({lowest}-{highest})"
 
 
 def peaks(case: Case) -> dict[str, int]:

@@ -43,3 +43,9 @@ def test_rounds_time_every_way_and_stop_in_time(scripts_importable):
     assert len(rounds) == 3 and all(set(seconds) == set(calls) for seconds in rounds)
     assert len(list(steps.timed_rounds(calls, 1, repeats=3, minutes=0))) == 1
     assert steps.spread([3.0, 1.0, 2.0]) == (1.0, 2.0, 3.0)
+
+
+def test_ratios_are_between_ways_of_the_same_round(scripts_importable):
+    steps = importlib.import_module("benchmarks.peers.steps")
+    rounds = [{"ours": 1.0, "other": 2.0}, {"ours": 6.0, "other": 3.0}, {"ours": 4.0, "other": 4.0}]
+    assert steps.beside(rounds, "other", "ours") == ((2.0, 3.0, 4.0), (0.5, 1.0, 2.0))
