@@ -1,13 +1,14 @@
-"""Steps, memory, loading and importing, beside diffusers and released attention.
+"""Steps, whole pictures, memory, loading and importing, beside diffusers and released attention.
 
     python -m benchmarks.peers                  everything, on a processor: about an hour
     python -m benchmarks.peers steps --sizes 512
-    python -m benchmarks.peers caption          on one thread, whatever --threads says
+    python -m benchmarks.peers caption picture  on one thread, whatever --threads says
 
 All ways run in one process, each in turn, round by round, with random weights. Some layers of the
 2B's width are timed. `caption` is the share of a step that keys and values of the caption take:
-what computing them once a run would save at most. With one thread seconds are the processor's time on
-this program alone; with more they are elapsed time. Prints Markdown tables and writes
+what computing them once a run would save at most. `picture` is the demo model's, from the prompt to
+pixels; it is an error if two ways draw different ones. With one thread seconds are the processor's
+time on this program alone; with more they are elapsed time. Prints Markdown tables and writes
 benchmarks/results/peers.json, where parts that were not asked for stay as they are.
 """
 
@@ -28,7 +29,7 @@ from ..context_drop import name_of
 from .steps import HEADER, MIB, Case, peaks, timings
 
 RESULTS = Path(__file__).parents[1] / "results" / "peers.json"
-PARTS = ("steps", "peaks", "loading", "import", "calls", "caption")
+PARTS = ("steps", "peaks", "loading", "import", "calls", "caption", "picture")
 
 
 def main() -> None:
@@ -117,6 +118,15 @@ def measure_caption(args: argparse.Namespace) -> list[dict]:
     return rows
 
 
+def measure_picture(args: argparse.Namespace) -> list[dict]:
+    from .picture import HEADER, pictures
+
+    print_header(HEADER)
+    rows = pictures(args.repeats, args.minutes)
+    print("\n".join(map(str, rows)), flush=True)
+    return [asdict(row) for row in rows]
+
+
 def print_header(header: str) -> None:
     print(f"{header}\n|{' --- |' * (header.count('|') - 1)}", flush=True)
 
@@ -136,6 +146,7 @@ MEASURES = dict(
             measure_import,
             measure_calls,
             measure_caption,
+            measure_picture,
         ),
         strict=True,
     )

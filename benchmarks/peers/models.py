@@ -75,25 +75,32 @@ def host_model(config: NextDiTConfig, dtype: torch.dtype) -> object:
 
 
 def diffusers(config: NextDiTConfig, dtype: torch.dtype, inputs: Inputs) -> Call:
-    from diffusers import LuminaNextDiT2DModel
     from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
 
-    model = LuminaNextDiT2DModel(
-        sample_size=128,
-        hidden_size=config.dim,
-        num_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_kv_heads=config.kv_heads,
-        cross_attention_dim=config.caption_dim,
-        qk_norm=True,
-    )
-    model = model.to(dtype).eval().requires_grad_(False)
+    model = diffusers_network(config).to(dtype)
     side = inputs.x.shape[2] // 2
     rotation = get_2d_rotary_pos_embed_lumina(config.head_dim, 384, 384)[:side, :side]
     x, caption = inputs.x.to(dtype), inputs.caption.to(dtype)
     return lambda: model(
         x, inputs.t, caption, inputs.mask, rotation, cross_attention_kwargs={}, return_dict=False
     )
+
+
+def diffusers_network(config: NextDiTConfig, sample_size: int = 128) -> nn.Module:
+    """diffusers' own network, its weights not set. sample_size: trained side in latents."""
+    from diffusers import LuminaNextDiT2DModel
+
+    model = LuminaNextDiT2DModel(
+        sample_size=sample_size,
+        hidden_size=config.dim,
+        num_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_kv_heads=config.kv_heads,
+        multiple_of=config.ffn_dim,  # it takes the next multiple of 8/3 of the width
+        cross_attention_dim=config.caption_dim,
+        qk_norm=True,
+    )
+    return model.eval().requires_grad_(False)
 
 
 def compiled_diffusers(config: NextDiTConfig, dtype: torch.dtype, inputs: Inputs) -> Call:
