@@ -23,9 +23,9 @@ class FitSolver(io.ComfyNode):
             display_name="Lumina-Next Fit Solver",
             category=CATEGORY,
             description="Makes a solver for this model, cfg and size, which draws in few model "
-            "calls what others need many for. It takes thousands of model calls, once; a stopped "
-            "fit goes on where it was. The result is a small file, for Load Fitted Solver and the "
-            "Fitted preset of Lumina-Next Sampler.",
+            "calls what others need many for. It takes tens of thousands of model calls, once; a "
+            "stopped fit goes on where it was. The result is a small file, for Load Fitted Solver "
+            "and the Fitted preset of Lumina-Next Sampler.",
             search_aliases=FIT_ALIASES,
             is_output_node=True,
             inputs=[
@@ -47,9 +47,10 @@ class FitSolver(io.ComfyNode):
                     "effort",
                     options=list(EFFORTS),
                     default="normal",
-                    tooltip="How many pictures are drawn to fit, to choose and to report by, and "
-                    "how many noise levels are tried. More gives a better solver and takes "
-                    f"longer.\n{listed(_efforts())}",
+                    tooltip="How many pictures are drawn to fit, to choose and to report by, how "
+                    "many noise levels are tried, and how many rounds follow, which move all "
+                    "levels and weights together. More gives a better solver and takes longer.\n"
+                    f"{listed(_efforts())}",
                 ),
                 io.String.Input(
                     "file_name",
@@ -132,7 +133,7 @@ def _fallback_input() -> io.Boolean.Input:
 
 def _efforts() -> dict[str, str]:
     return {
-        name: f"{effort.sets.total} pictures, {effort.tries} tries"
+        name: f"{effort.sets.total} pictures, {effort.tries} tries, {effort.rounds} rounds"
         for name, effort in EFFORTS.items()
     }
 

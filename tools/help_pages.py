@@ -112,14 +112,18 @@ def rope_methods(words: Words) -> str:
 
 def efforts(words: Words) -> str:
     calls = int(CALLS.default)
+    compared = 3 * (1 + 2) * calls  # the node draws by three others, also at twice as many calls
     return table(
-        header(words, "effort", "Pictures", "Tries", f"Model calls at {calls} calls, at most"),
+        header(
+            words, "effort", "Pictures", "Tries", "Rounds", f"Model calls at {calls} calls, at most"
+        ),
         (
             (
                 code(name),
                 str(effort.sets.total),
                 str(effort.tries),
-                f"{effort.picture_calls([calls]):,}",
+                str(effort.rounds),
+                f"{effort.picture_calls([calls], compared):,}",
             )
             for name, effort in EFFORTS.items()
         ),

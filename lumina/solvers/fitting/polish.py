@@ -7,6 +7,7 @@ a little and running the rest of the steps again: forward calls alone. The mean 
 the mean square, so that a single stray picture does not rule over all others.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,13 +108,21 @@ def effects(pictures: Pictures, part: slice, truth: Tensor, solver: FittedSolver
     off `truth` (n, C, H, W).
     """
     run = Run.of(pictures, part, solver)
-    end, vectors = run.states[-1].cpu(), []
-    for place in places(solver):
-        change = LEVEL_CHANGE if place.weight is None else WEIGHT_CHANGE
-        other = run.changed(place, moved(solver, {place: change})).states[-1].cpu()
-        vectors.append((other - end) / change)
-    found = torch.stack([*vectors, end - truth], 1).flatten(2).double()
-    return found @ found.transpose(1, 2) / found.shape[2]
+    found = [derivative(run, solver, place) for place in places(solver)]
+    vectors = torch.stack([*found, run.states[-1].cpu() - truth], 1).flatten(2).double()
+    return vectors @ vectors.transpose(1, 2) / vectors.shape[2]
+
+
+def derivative(run: Run, solver: FittedSolver, place: Place) -> Tensor:
+    """Of the end of a whole run (n, C, H, W) by a number of its solver; 0 if that cannot move."""
+    size, end = LEVEL_CHANGE if place.weight is None else WEIGHT_CHANGE, run.states[-1].cpu()
+    for change in (size, -size):  # a level close below another may only fall
+        try:
+            other = moved(solver, {place: change})
+        except ValueError:
+            continue
+        return (run.changed(place, other).states[-1].cpu() - end) / change
+    return torch.zeros_like(end)
 
 
 def best_changes(products: Tensor, damping: float) -> Tensor:
@@ -129,7 +138,8 @@ def best_changes(products: Tensor, damping: float) -> Tensor:
         total = (products / distance.clamp(min=nearest)[:, None, None]).sum(0)
         slopes, right = total[:-1, :-1], total[:-1, -1]
         own = slopes.diagonal()
-        kept_near = torch.diag(damping * own + 1e-12 * own.max())
+        # The last part, so that numbers which change nothing, even all of them, stay as they are.
+        kept_near = torch.diag(damping * own + 1e-12 * own.max().clamp(min=1e-12))
         changes = -torch.linalg.solve(slopes + kept_near, right)
         vector = torch.cat([changes, changes.new_ones(1)])
         distance = (products @ vector @ vector).clamp(min=0).sqrt()
@@ -148,14 +158,16 @@ class Polish:
     def best(self, solver: FittedSolver, rounds: int) -> FittedSolver:
         """That of all rounds, and `solver` itself, which is best on the pictures to choose by."""
         found = [with_all_slopes(solver)]
+        # Another search may have kept rounds here; these are of the noise levels that it found.
+        name = hashlib.sha256(repr(solver.sigmas).encode()).hexdigest()[:12]
         for number in range(rounds):
-            found.append(self._kept_round(found[-1], number))
+            file = self.folder / f"polish-{solver.calls}-{name}-{number}.json"
+            found.append(self._kept_round(found[-1], number, file))
             if len(found) > SHARES and len(set(found[-1 - SHARES :])) == 1:
                 break  # no share of the pictures knows a better one
         return min(dict.fromkeys(found), key=lambda one: self._distance(one, self.sets.chosen))
 
-    def _kept_round(self, solver: FittedSolver, number: int) -> FittedSolver:
-        file = self.folder / f"polish-{solver.calls}-{number}.json"
+    def _kept_round(self, solver: FittedSolver, number: int, file: Path) -> FittedSolver:
         kept = _read(file)
         if kept is not None:
             return kept
@@ -179,9 +191,9 @@ class Polish:
             )
             try:
                 other = moved(solver, changes)
-            except ValueError:  # levels that cross
+                distance = self._distance(other, range(self.sets.fit))
+            except ValueError:  # levels that cross, or pictures that run away to infinity
                 break
-            distance = self._distance(other, range(self.sets.fit))
             if distance >= nearest:
                 break
             best, nearest = other, distance
@@ -198,8 +210,8 @@ class Polish:
 
 def share(count: int, number: int) -> range:
     """The pictures of `count` that a round asks."""
-    length = max(1, count // SHARES)
-    start = number % SHARES * length % count
+    length = -(-count // SHARES)  # rounded up: the last one has some of the one before again
+    start = min(number % SHARES * length, count - length)
     return range(start, start + length)
 
 

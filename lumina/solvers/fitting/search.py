@@ -46,7 +46,8 @@ class Search:
             if points is None:
                 break
             seen.add(points)
-            if best is None or self._score(points) < self._score(best):
+            score = self._score(points)
+            if best is None or score < self._score(best):
                 best = points
                 if (last := self.kept.get("last")) and last.points == best:
                     self.kept["best"] = last

@@ -22,6 +22,7 @@ from lumina_next.tests.support import tiny
 from lumina_next.tests.support.host_nodes import node
 from lumina_next.tests.support.sampling_nodes import empty, sample
 from lumina_next.tests.support.tiny import NEGATIVE, POSITIVE
+from lumina_next.tools.environment import ROOT
 
 CFG, WIDTH, HEIGHT = 4.0, 48, 64
 FINE_SOLVER = "euler"  # quicker than the fit's own
@@ -107,6 +108,13 @@ def test_fitted_pictures_are_those_of_the_model_alone(model):
         fine = run(model, noise, positive, SOLVERS[FINE_SOLVER], torch.linspace(1, 0, 61).tolist())
         off.append((own - fine).square().mean().sqrt())
     assert_close(float(max(off)), content.solvers[3].errors.worst, rtol=2e-3, atol=1e-6)
+
+
+def test_help_page_counts_the_solvers_to_compare_with(model):
+    steps = sum(len(sigmas) - 1 for _, sigmas in fitting.compared(model, 10).values())
+    page = (ROOT / "web" / "docs" / "LuminaNextFitSolver.md").read_text("utf-8")
+    for name in ("normal", "thorough"):
+        assert f"| {EFFORTS[name].picture_calls([10], steps):,} |" in page
 
 
 def run(model, noise, positive, solver, sigmas):

@@ -84,6 +84,24 @@ def test_stopped_fit_goes_on_and_finds_the_same(work, fitted, share):
     assert not work.folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("effort", "calls"),
+    [
+        (EFFORT, [4, 6]),
+        (Effort(SETS, 2, 1), [2]),
+        (Effort(SETS, 2, 0), [9]),
+        (Effort(SETS, 1, 0), [3]),
+    ],
+    ids=str,
+)
+def test_work_is_never_more_than_foretold(tmp_path, effort, calls):
+    asked, pictures = [], flow_pictures()
+    counted(pictures, asked)
+    fit(pictures, effort, calls, tmp_path)
+    most = effort.picture_calls(calls, sum(calls))  # euler by the sigmoid schedule beside each
+    assert 0.5 * most < sum(asked) <= most
+
+
 def counted(pictures, asked):
     """Write down in `asked` for how many pictures the model is really called."""
     answer = pictures.answer
