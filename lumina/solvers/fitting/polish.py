@@ -9,6 +9,7 @@ the mean square, so that a single stray picture does not rule over all others.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from .trajectories import Fine
 SHARES = 3  # each round asks a third of the pictures to fit by what changes do, in turn
 WEIGHT_CHANGE, LEVEL_CHANGE = 1e-2, 1e-3  # far above rounding, and small for the solver
 DAMPINGS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)  # tried as long as each is better than the one before
+HEAVIER = (10.0, 100.0)  # tried where even the first of those goes too far
 NEAREST = 0.1  # of the median distance: nearer pictures count as if they were as far
 REWEIGHTED = 20  # times; then the weights stand still
 
@@ -146,6 +148,13 @@ def best_changes(products: Tensor, damping: float) -> Tensor:
     return changes
 
 
+class Tried(NamedTuple):
+    """A solver, and the mean distance of the pictures to fit by."""
+
+    solver: FittedSolver
+    distance: float
+
+
 class Polish:
     """Rounds of such changes, each taken if it brings the pictures to fit by nearer in the mean.
 
@@ -184,20 +193,26 @@ class Polish:
                 for part in self.pictures.parts(share(self.sets.fit, number))
             ]
         )
-        best, nearest = solver, self._distance(solver, range(self.sets.fit))
+        best = Tried(solver, self._distance(solver, range(self.sets.fit)))
         for damping in DAMPINGS:
-            changes = dict(
-                zip(places(solver), best_changes(products, damping).tolist(), strict=True)
-            )
-            try:
-                other = moved(solver, changes)
-                distance = self._distance(other, range(self.sets.fit))
-            except ValueError:  # levels that cross, or pictures that run away to infinity
+            tried = self._tried(solver, products, damping)
+            if tried.distance >= best.distance:
                 break
-            if distance >= nearest:
-                break
-            best, nearest = other, distance
-        return best
+            best = tried
+        for damping in HEAVIER if best.solver is solver else ():
+            tried = self._tried(solver, products, damping)
+            if tried.distance < best.distance:
+                return tried.solver
+        return best.solver
+
+    def _tried(self, solver: FittedSolver, products: Tensor, damping: float) -> "Tried":
+        """The changed solver and how far its pictures are off; infinity if it is none."""
+        changes = best_changes(products, damping).tolist()
+        try:
+            other = moved(solver, dict(zip(places(solver), changes, strict=True)))
+            return Tried(other, self._distance(other, range(self.sets.fit)))
+        except ValueError:  # levels that cross, or pictures that run away to infinity
+            return Tried(solver, math.inf)
 
     def _distance(self, solver: FittedSolver, rows: range) -> float:
         """The mean distance of these pictures from the fine ones."""

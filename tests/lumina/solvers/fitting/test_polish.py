@@ -287,6 +287,17 @@ def test_round_goes_on_as_long_as_it_leads_nearer(fine, tmp_path, monkeypatch):
     assert tried[0] == SOLVER and len(set(tried)) == len(tried) == 4
 
 
+def test_round_goes_less_far_where_the_usual_changes_make_levels_cross(fine, tmp_path):
+    start = euler(8)
+    products = effects(flow_pictures(SETS.total), slice(0, 4), fine.ends[:4], start)
+    changes = dict(zip(places(start), best_changes(products, 1.0).tolist(), strict=True))
+    with pytest.raises(ValueError):
+        moved(start, changes)
+    best = polished(fine, tmp_path, solver=start)
+    fitted = range(SETS.fit)
+    assert mean_distance(best, fine, fitted) < 0.95 * mean_distance(start, fine, fitted)
+
+
 def test_no_round_is_taken_that_the_second_set_does_not_confirm(fine, tmp_path):
     rows = slice(SETS.chosen.start, SETS.chosen.stop)
     ends = fine.ends.clone()
