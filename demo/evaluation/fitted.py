@@ -1,7 +1,7 @@
 """How exact the demo model's fitted solvers are, beside others at as many model calls.
 
     python -m demo.evaluation.fitted           errors and matches on held-out scenes
-    python -m demo.evaluation.fitted --decay   the same solvers at another cfg and another size
+    python -m demo.evaluation.fitted --decay   that of 10 calls at another cfg, size or denoise
 
 Prints a Markdown table and writes demo/results/fitted.json or fitted-decay.json after each row.
 Errors are distances from a fine solution (classic rk4, 60 uniform steps), the root mean square over
@@ -12,6 +12,7 @@ import argparse
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from lumina.solvers.fitted import Errors, read_fitted
 from lumina.solvers.fitting import Pictures, Sets
 from lumina.solvers.fitting.pictures import distances
 from lumina.solvers.fitting.run import errors_of
-from lumina.solvers.fitting.trajectories import fine_ends
+from lumina.solvers.fitting.trajectories import FINE_SIGMAS, FINE_STEPS, fine_ends
 from lumina.solvers.runge_kutta import SOLVERS, Solver, model_calls
 
 from .. import FOLDER
@@ -36,6 +37,7 @@ OTHERS = (("euler", "uniform"), ("euler", "sigmoid"), ("midpoint", "uniform"), (
 MANY_CALLS = 30
 DECAYED = ((CFG, TRAINED_PX), (2.0, TRAINED_PX), (7.0, TRAINED_PX), (CFG, 192))
 DECAYED_CALLS, DECAYED_PICTURES = 10, 16
+DENOISE = (0.8, 0.6, 0.4)
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,33 @@ def decay(demo: Demo) -> Iterator[Row]:
         yield report.row(f"{at}, euler, sigmoid", DECAYED_CALLS, *sigmoid, read=False)
 
 
+def later_starts(demo: Demo) -> Iterator[Row]:
+    """The last steps of the same solver, and uniform Euler in as many, from pictures with noise.
+
+    As denoise below 1 draws: from the fine solution of other noise, mixed with noise at the level
+    nearest to `denoise`.
+    """
+    fitted = read_fitted(FILE).solvers[DECAYED_CALLS].solver
+    sets = Sets(0, 0, DECAYED_PICTURES)
+    pictures, _ = pictures_of(demo, sets)
+    whole = slice(0, DECAYED_PICTURES)
+    drawn = pictures.drawn(whole, SOLVERS["rk4_classic"], torch.tensor(FINE_SIGMAS))
+    noise = pictures.noise.roll(1, 0)
+    for denoise in DENOISE:
+        levels = fitted.tail(denoise)
+        start, steps = float(levels[0]), len(levels) - 1
+        pictures.noise = (1 - start) * drawn + start * noise
+        fine = start * SCHEDULES["uniform"](round(start * FINE_STEPS))
+        truth = pictures.drawn(whole, SOLVERS["rk4_classic"], fine)
+        uniform = start * SCHEDULES["uniform"](steps)
+        for name, solver, sigmas in (
+            ("fitted", fitted, levels),
+            ("euler, uniform", SOLVERS["euler"], uniform),
+        ):
+            off = distances(pictures.drawn(whole, solver, sigmas), truth)
+            yield Row(f"denoise {denoise:g}, {name}", steps, errors_of(off))
+
+
 def line(row: Row) -> str:
     """A line of the Markdown table."""
     errors = [f"{error:.4f}" for error in asdict(row.errors).values()]
@@ -119,7 +148,8 @@ def main() -> None:
     rows, demo = [], Demo()
     made, name, count = proof(demo), "fitted", SETS.report
     if args.decay:
-        made, name, count = decay(demo), "fitted-decay", DECAYED_PICTURES
+        made, name = chain(decay(demo), later_starts(demo)), "fitted-decay"
+        count = DECAYED_PICTURES
     print("| Calls | Solver | Mean | Median | 90 % | Worst | Attributes | Whole pictures |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     with torch.inference_mode():

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...checkpoints.convert.disk import atomic_write
+from ...schedules import SCHEDULES
 from ..fitted.solver import MEMORY, FittedSolver
 from ..runge_kutta import weighted
 from .pictures import Pictures, Sets, distances
@@ -58,6 +59,11 @@ def moved(solver: FittedSolver, changes: Mapping[Place, float]) -> FittedSolver:
             rows[place.step][place.weight] += change
             rows[place.step][-1] = 1 - sum(rows[place.step][:-1])
     return FittedSolver(tuple(levels), tuple(map(tuple, rows)))
+
+
+def euler(calls: int) -> FittedSolver:
+    """Euler in uniform steps."""
+    return FittedSolver(tuple(SCHEDULES["uniform"](calls).tolist()), ((1.0,),) * calls)
 
 
 def with_all_slopes(solver: FittedSolver) -> FittedSolver:
@@ -165,16 +171,24 @@ class Polish:
         self.pictures, self.ends, self.sets, self.folder = pictures, fine.ends, sets, folder
 
     def best(self, solver: FittedSolver, rounds: int) -> FittedSolver:
-        """That of all rounds, and `solver` itself, which is best on the pictures to choose by."""
-        found = [with_all_slopes(solver)]
+        """That of all rounds which is best on the pictures to choose by.
+
+        Where uniform Euler of as many steps is better there, the rounds begin with that.
+        """
+        found = [with_all_slopes(self._chosen([solver, euler(solver.calls)]))]
         # Another search may have kept rounds here; these are of the noise levels that it found.
-        name = hashlib.sha256(repr(solver.sigmas).encode()).hexdigest()[:12]
+        name = hashlib.sha256(repr(found[0].sigmas).encode()).hexdigest()[:12]
         for number in range(rounds):
             file = self.folder / f"polish-{solver.calls}-{name}-{number}.json"
             found.append(self._kept_round(found[-1], number, file))
             if len(found) > SHARES and len(set(found[-1 - SHARES :])) == 1:
                 break  # no share of the pictures knows a better one
-        return min(dict.fromkeys(found), key=lambda one: self._distance(one, self.sets.chosen))
+        return self._chosen(found)
+
+    def _chosen(self, solvers: list[FittedSolver]) -> FittedSolver:
+        """The nearest in the mean, on the pictures to choose by."""
+        different = dict.fromkeys(solvers)
+        return min(different, key=lambda one: self._distance(one, self.sets.chosen))
 
     def _kept_round(self, solver: FittedSolver, number: int, file: Path) -> FittedSolver:
         kept = _read(file)
@@ -235,7 +249,7 @@ def model_calls(calls: int, sets: Sets, rounds: int) -> int:
     weights = sum((calls - 1 - step) * min(step, MEMORY - 1) for step in range(calls))
     effects_of = calls + weights + calls * (calls - 1) // 2
     tried = (len(DAMPINGS) + 1) * calls * sets.fit
-    chosen = (rounds + 1) * calls * sets.choose
+    chosen = (2 + rounds + 1) * calls * sets.choose
     return rounds * (effects_of * len(share(sets.fit, 0)) + tried) + chosen
 
 

@@ -6,7 +6,6 @@ from math import ceil
 import pytest
 import torch
 
-from lumina_next.lumina.schedules import SCHEDULES
 from lumina_next.lumina.solvers.fitted.solver import MEMORY, NEAR, FittedSolver
 from lumina_next.lumina.solvers.fitting import Sets, polish
 from lumina_next.lumina.solvers.fitting.pictures import distances
@@ -16,6 +15,7 @@ from lumina_next.lumina.solvers.fitting.polish import (
     Run,
     best_changes,
     effects,
+    euler,
     model_calls,
     moved,
     places,
@@ -29,10 +29,6 @@ from lumina_next.tests.support.flows import denoised, flow_pictures
 SETS = Sets(12, 12, 4)
 CALLS, ROUNDS = 5, 4
 PART = slice(2, 5)
-
-
-def euler(calls):
-    return FittedSolver(tuple(SCHEDULES["uniform"](calls).tolist()), ((1.0,),) * calls)
 
 
 EULER = euler(CALLS)
@@ -393,8 +389,8 @@ def test_model_calls_are_counted(fine, tmp_path, monkeypatch, calls):
         Polish, "_distance", lambda *given: (measured(*given), float(next(falling)))[1]
     )
     monkeypatch.setattr(polish, "best_changes", small_changes)
-    asked = Asked()
-    polished(fine, tmp_path, asked, euler(calls), rounds=3)
+    asked, start = Asked(), moved(euler(calls), {Place(1, None): 0.01})
+    polished(fine, tmp_path, asked, start, rounds=3)
     assert asked.all == model_calls(calls, SETS, 3)
 
 
