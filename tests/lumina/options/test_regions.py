@@ -314,7 +314,7 @@ def released(model, x, t, regional, unwanted, whole, cells):
 
             q = heads(module.q_norm(module.wq(x)), module.heads)
             k = heads(module.k_norm(module.wk(x)), module.kv_heads)
-            q, k = (module._rotated(item, options.rotation) for item in (q, k))
+            q, k = (module._rotated(item, options.rotation, None) for item in (q, k))
             repeats = module.heads // module.kv_heads
             k, v = (
                 item.repeat_interleave(repeats, dim=1)
