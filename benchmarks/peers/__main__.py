@@ -9,7 +9,8 @@ All ways run in one process, each in turn, round by round, with random weights. 
 what computing them once a run would save at most. `picture` is the demo model's, from the prompt to
 pixels; it is an error if two ways draw different ones. With one thread seconds are the processor's
 time on this program alone; with more they are elapsed time. Prints Markdown tables and writes
-benchmarks/results/peers.json, where parts that were not asked for stay as they are.
+benchmarks/results/peers.json, where parts, sizes, dtypes and threads that were not asked for stay
+as they are.
 """
 
 import argparse
@@ -51,14 +52,25 @@ def main() -> None:
 
 
 def save(path: Path, part: str, found: object) -> None:
-    """Beside the other parts of the file."""
+    """Beside the other parts of the file, and the part's other cases that were measured alike."""
     made_on = {
         "machine": name_of(torch.device("cpu")),
         "torch": torch.__version__,
         "comfyui": HOST_VERSION,
     }
     known = json.loads(path.read_text()) if path.exists() else {}
+    before = known.get(part, {})
+    if all(before.get(key) == value for key, value in made_on.items()):
+        found = with_other_cases(found, before["found"])
     write_json(path, {**known, part: {**made_on, "found": found}})
+
+
+def with_other_cases(found: object, before: object) -> object:
+    """The rows of `before` for cases of which `found` has none, then those of `found`."""
+    if not isinstance(found, list):
+        return found
+    cases = [row.get("case") for row in found]
+    return [*(row for row in before if row.get("case") not in cases), *found]
 
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
@@ -82,9 +94,10 @@ def measure_peaks(args: argparse.Namespace) -> list[dict]:
     rows = []
     for size_px in args.sizes:
         for dtype in args.dtypes:
-            found = peaks(Case(size_px, dtype))
+            case = Case(size_px, dtype)
+            found = peaks(case)
             print(f"{size_px} px, {dtype}: { ({name: n // MIB for name, n in found.items()}) } MiB")
-            rows.append({"size_px": size_px, "dtype": dtype, "bytes": found})
+            rows.append({"case": asdict(case), "bytes": found})
     return rows
 
 

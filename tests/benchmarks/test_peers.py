@@ -1,6 +1,7 @@
 """The comparison with other ways to run the model, on a tiny one: that all do the same work."""
 
 import importlib
+import json
 
 import pytest
 import torch
@@ -49,3 +50,22 @@ def test_ratios_are_between_ways_of_the_same_round(scripts_importable):
     steps = importlib.import_module("benchmarks.peers.steps")
     rounds = [{"ours": 1.0, "other": 2.0}, {"ours": 6.0, "other": 3.0}, {"ours": 4.0, "other": 4.0}]
     assert steps.beside(rounds, "other", "ours") == ((2.0, 3.0, 4.0), (0.5, 1.0, 2.0))
+
+
+def test_cases_that_were_not_asked_for_stay_in_the_file(scripts_importable, tmp_path):
+    peers = importlib.import_module("benchmarks.peers.__main__")
+    path = tmp_path / "peers.json"
+
+    def rows(seconds, *sizes):
+        return [{"case": {"size_px": size}, "seconds": seconds} for size in sizes]
+
+    peers.save(path, "import", {"median": 1.0})
+    peers.save(path, "steps", rows(1, 512, 1024))
+    peers.save(path, "steps", rows(2, 1024, 2048))
+    content = json.loads(path.read_text())
+    assert content["steps"]["found"] == [*rows(1, 512), *rows(2, 1024, 2048)]
+    peers.save(path, "import", {"median": 2.0})
+    assert json.loads(path.read_text())["import"]["found"] == {"median": 2.0}
+    path.write_text(path.read_text().replace(torch.__version__, "another torch"))
+    peers.save(path, "steps", rows(3, 512))  # not to be mixed with what that one did
+    assert json.loads(path.read_text())["steps"]["found"] == rows(3, 512)
