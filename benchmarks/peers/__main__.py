@@ -96,7 +96,8 @@ def measure_peaks(args: argparse.Namespace) -> list[dict]:
         for dtype in args.dtypes:
             case = Case(size_px, dtype)
             found = peaks(case)
-            print(f"{size_px} px, {dtype}: { ({name: n // MIB for name, n in found.items()}) } MiB")
+            in_mib = {name: "too much" if n is None else n // MIB for name, n in found.items()}
+            print(f"{size_px} px, {dtype}: {in_mib} MiB", flush=True)
             rows.append({"case": asdict(case), "bytes": found})
     return rows
 

@@ -15,7 +15,7 @@ from tools.in_process import import_comfyui, import_pack
 from tools.shell import ROOT
 
 from .memory import peak_bytes, resident_bytes
-from .models import CONTENDERS, Inputs
+from .models import CONTENDERS, Call, Inputs
 
 MIB = 1 << 20
 Spread = tuple[float, float, float]  # lowest, median, highest
@@ -52,12 +52,16 @@ HEADER = "| Picture | dtype | Threads | Way | Seconds | Ours over it |"
 
 
 def timings(case: Case, repeats: int, minutes: float) -> list[Timing]:
-    """Every way in turn, round by round; fewer rounds than `repeats` where time runs out."""
+    """Every way in turn, round by round; fewer rounds than `repeats` where time runs out.
+
+    Ways that need more memory than there is are left out.
+    """
     torch.set_num_threads(case.threads)
     dtype = getattr(torch, case.dtype)
     config = replace(NEXT_DIT_2B_GQA, layers=case.layers)
     inputs = Inputs.of(case.size_px, config)
     calls = {name: make(config, dtype, inputs) for name, make in CONTENDERS.items()}
+    calls = {name: call for name, call in calls.items() if has_memory(call)}
     rounds = list(timed_rounds(calls, case.threads, repeats, minutes))
     return [Timing(case, name, len(rounds), *beside(rounds, name, "ours")) for name in calls]
 
@@ -83,6 +87,18 @@ def timed_rounds(
             return
 
 
+@torch.inference_mode()
+def has_memory(call: Call) -> bool:
+    """Whether a call ends, and not for want of memory."""
+    try:
+        call()
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        return False
+    return True
+
+
 def beside(rounds: list[dict[str, float]], name: str, other: str) -> tuple[Spread, Spread]:
     """Seconds of a way, and the ratio of another's to them in the same round."""
     return (
@@ -101,20 +117,23 @@ def with_range(spread: Spread, form: str = ".2f") -> str:
     return f"{median} ({lowest}-{highest})"
 
 
-def peaks(case: Case) -> dict[str, int]:
-    """Bytes that a step adds to a process at most, by way; each in a process of its own."""
+def peaks(case: Case) -> dict[str, int | None]:
+    """Bytes that a step adds to a process at most, by way; each in a process of its own.
+
+    None where they are more than there are.
+    """
     return {name: peak_of(name, case) for name in CONTENDERS if name != "floor"}
 
 
-def peak_of(name: str, case: Case) -> int:
+def peak_of(name: str, case: Case) -> int | None:
     command = [sys.executable, "-m", "benchmarks.peers.steps", name, json.dumps(asdict(case))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return int(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @torch.inference_mode()
 def main(name: str, case: str) -> None:
-    """Print what one step adds at most to this process, in bytes."""
+    """Print what one step adds at most to this process, in bytes; null if it is too much."""
     import_comfyui()
     import_pack()
     given = Case(**json.loads(case))
@@ -125,8 +144,7 @@ def main(name: str, case: str) -> None:
     make(config, getattr(torch, given.dtype), small)()  # what is kept after any step
     call = make(config, getattr(torch, given.dtype), whole)
     before = resident_bytes()
-    call()
-    print(peak_bytes() - before)
+    print(json.dumps(peak_bytes() - before if has_memory(call) else None))
 
 
 if __name__ == "__main__":

@@ -69,3 +69,11 @@ def test_cases_that_were_not_asked_for_stay_in_the_file(scripts_importable, tmp_
     path.write_text(path.read_text().replace(torch.__version__, "another torch"))
     peers.save(path, "steps", rows(3, 512))  # not to be mixed with what that one did
     assert json.loads(path.read_text())["steps"]["found"] == rows(3, 512)
+
+
+def test_way_that_needs_too_much_memory_is_told_from_a_broken_one(scripts_importable):
+    steps = importlib.import_module("benchmarks.peers.steps")
+    assert steps.has_memory(lambda: torch.empty(10))
+    assert not steps.has_memory(lambda: torch.empty(2**59))
+    with pytest.raises(RuntimeError, match="inplace|size"):
+        steps.has_memory(lambda: torch.zeros(2) + torch.zeros(3))
