@@ -219,7 +219,7 @@ class Polish:
                 return tried.solver
         return best.solver
 
-    def _tried(self, solver: FittedSolver, products: Tensor, damping: float) -> "Tried":
+    def _tried(self, solver: FittedSolver, products: Tensor, damping: float) -> Tried:
         """The changed solver and how far its pictures are off; infinity if it is none."""
         changes = best_changes(products, damping).tolist()
         try:
