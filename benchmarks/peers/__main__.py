@@ -1,6 +1,6 @@
 """Steps, whole pictures, memory, loading and importing, beside diffusers and released attention.
 
-    python -m benchmarks.peers                  everything, on a processor: about an hour
+    python -m benchmarks.peers                  everything, on a processor: some hours
     python -m benchmarks.peers steps --sizes 512
     python -m benchmarks.peers caption picture  on one thread, whatever --threads says
 

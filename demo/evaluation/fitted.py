@@ -23,7 +23,7 @@ from lumina.solvers.fitted import Errors, read_fitted
 from lumina.solvers.fitting import Pictures, Sets
 from lumina.solvers.fitting.pictures import distances
 from lumina.solvers.fitting.run import errors_of
-from lumina.solvers.fitting.trajectories import FINE_SIGMAS, FINE_STEPS, fine_ends
+from lumina.solvers.fitting.trajectories import FINE_SIGMAS, FINE_SOLVER, FINE_STEPS, fine_ends
 from lumina.solvers.runge_kutta import SOLVERS, Solver, model_calls
 
 from .. import FOLDER
@@ -115,14 +115,15 @@ def later_starts(demo: Demo) -> Iterator[Row]:
     sets = Sets(0, 0, DECAYED_PICTURES)
     pictures, _ = pictures_of(demo, sets)
     whole = slice(0, DECAYED_PICTURES)
-    drawn = pictures.drawn(whole, SOLVERS["rk4_classic"], torch.tensor(FINE_SIGMAS))
+    exact = SOLVERS[FINE_SOLVER]
+    drawn = pictures.drawn(whole, exact, torch.tensor(FINE_SIGMAS))
     noise = pictures.noise.roll(1, 0)
     for denoise in DENOISE:
         levels = fitted.tail(denoise)
         start, steps = float(levels[0]), len(levels) - 1
         pictures.noise = (1 - start) * drawn + start * noise
         fine = start * SCHEDULES["uniform"](round(start * FINE_STEPS))
-        truth = pictures.drawn(whole, SOLVERS["rk4_classic"], fine)
+        truth = pictures.drawn(whole, exact, fine)
         uniform = start * SCHEDULES["uniform"](steps)
         for name, solver, sigmas in (
             ("fitted", fitted, levels),
